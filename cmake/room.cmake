@@ -1,0 +1,38 @@
+# shoal_room(NAME sources… LIBS libs…): the static library shoal_NAME of the calling folder.
+# shoal_program(NAME sources… LIBS libs…): an executable.
+# Sources are listed by glob (CONFIGURE_DEPENDS): a room is its folder. SOURCES overrides it.
+function(shoal_room name)
+    cmake_parse_arguments(ARG "" "" "SOURCES;LIBS;PRIVATE_LIBS" ${ARGN})
+    if(NOT ARG_SOURCES)
+        file(GLOB ARG_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.c)
+    endif()
+    add_library(shoal_${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(shoal_${name} PUBLIC shoal_flags ${ARG_LIBS} PRIVATE ${ARG_PRIVATE_LIBS})
+endfunction()
+
+function(shoal_program name)
+    cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+    add_executable(${name} ${ARG_SOURCES})
+    target_link_libraries(${name} PRIVATE shoal_flags ${ARG_LIBS})
+endfunction()
+
+# A Debian library by its pkg-config name, as an imported target PkgConfig::VAR.
+macro(shoal_pkg var name)
+    if(NOT TARGET PkgConfig::${var})
+        pkg_check_modules(${var} REQUIRED IMPORTED_TARGET GLOBAL ${name})
+    endif()
+endmacro()
+
+# shoal_unit_test(ROOM NAME LIBS libs…): tests/unit/ROOM/test_NAME.c as the CTest unit.ROOM.NAME.
+function(shoal_unit_test room name)
+    cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS;SOURCES" ${ARGN})
+    if(NOT ARG_TIMEOUT)
+        set(ARG_TIMEOUT 60)
+    endif()
+    shoal_pkg(CMOCKA cmocka)
+    set(target test_${room}_${name})
+    add_executable(${target} ${CMAKE_CURRENT_SOURCE_DIR}/test_${name}.c ${ARG_SOURCES})
+    target_link_libraries(${target} PRIVATE shoal_flags ${ARG_LIBS} PkgConfig::CMOCKA)
+    add_test(NAME unit.${room}.${name} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(unit.${room}.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS unit)
+endfunction()
