@@ -5,6 +5,8 @@
 #ifndef SHOAL_BASE_CHECK_H
 #define SHOAL_BASE_CHECK_H
 
+#include <stddef.h>
+
 __attribute__((noreturn, cold)) void check_failed(const char *expression, const char *file, int line,
                                                   const char *function);
 

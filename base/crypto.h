@@ -16,6 +16,8 @@ enum { CRYPTO_HASH_BYTES = 32, CRYPTO_KEY_BYTES = 32, CURVE_KEY_BYTES = 32, CURV
 
 MUST_CHECK enum status crypto_init(void);
 void crypto_random(void *out, size_t length);
+/* The kernel's random bytes, straight from getrandom(2): the one call that works before crypto_init. */
+void crypto_entropy(void *out, size_t length);
 /* Keyed BLAKE2b-256 (RFC 7693) over the parts in order; key may be empty (unkeyed) or up to 64 bytes. */
 void crypto_blake2b(uint8_t out[CRYPTO_HASH_BYTES], struct bytes key, const struct bytes *parts, size_t parts_count);
 /* SHA-256, for file digests. */

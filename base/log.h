@@ -11,6 +11,8 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 void log_init(enum log_level level, const char *process_name); /* name: shows as proc=… ; copied */
 void log_set_level(enum log_level level);
+/* "debug", "info", "warn" or "error"; anything else is STATUS_INVALID. */
+MUST_CHECK enum status log_level_parse(const char *text, enum log_level *out);
 
 /* `format` makes the key=value part; quote texts with %s through log_quoted when they may hold spaces. */
 void log_event(enum log_level level, const char *room, const char *event, const char *format, ...) PRINTF_LIKE(4, 5);

@@ -1,6 +1,6 @@
 /* map: an open-addressing hash map from short byte strings to pointers.
  *
- * Keys are copied; values are borrowed. Growth is amortised; `count_max` bounds it (STATUS_FULL beyond). The hash is
+ * Keys are copied; values are borrowed and never NULL. Growth is amortised; `count_max` bounds it (STATUS_FULL beyond). The hash is
  * seeded per process, so that keys from outside can't be chosen to collide. Iteration order is unspecified: sort
  * where output must be stable. Integer keys go through map_*_u64. Not thread-safe. */
 #ifndef SHOAL_BASE_MAP_H

@@ -3,7 +3,7 @@
  * Small, bounded allocations use mem_new/mem_alloc: running out there ends the process with a clear line (a serving
  * process without memory for a few kilobytes can't degrade gracefully; its supervisor and the routers' failover can).
  * Sizes that come from outside go through mem_try_alloc after they were checked, and fail with STATUS_NO_MEMORY.
- * mem_fail_after(n) lets a test make the nth mem_try_* call fail. Thread-safe. */
+ * mem_fail_after(n) lets a test make one mem_try_* call fail: the one behind the next n. Thread-safe. */
 #ifndef SHOAL_BASE_MEM_H
 #define SHOAL_BASE_MEM_H
 

@@ -1,0 +1,249 @@
+/* file: see file.h. Plain POSIX calls; EINTR is retried where it can happen. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+static enum status status_of_errno(int errno_value)
+{
+    switch (errno_value) {
+    case ENOENT:
+    case ENOTDIR:
+        return STATUS_NOT_FOUND;
+    case EACCES:
+    case EPERM:
+        return STATUS_DENIED;
+    case EEXIST:
+        return STATUS_EXISTS;
+    case ENOMEM:
+        return STATUS_NO_MEMORY;
+    default:
+        return STATUS_IO;
+    }
+}
+
+static enum status fail(struct error *error, const char *what, const char *path)
+{
+    int errno_value = errno;
+    return error_set_errno(error, status_of_errno(errno_value), errno_value, "can't %s %s", what, path);
+}
+
+/* Opens for reading and stats; refuses what isn't a regular file when `regular`. */
+static enum status open_read(const char *path, bool regular, int *out_fd, struct stat *info, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return fail(error, "open", path);
+    if (fstat(fd, info) != 0) {
+        enum status status = fail(error, "stat", path);
+        close(fd);
+        return status;
+    }
+    if (S_ISDIR(info->st_mode) || (regular && !S_ISREG(info->st_mode))) {
+        close(fd);
+        return error_set(error, STATUS_INVALID, "%s is not a regular file", path);
+    }
+    *out_fd = fd;
+    return STATUS_OK;
+}
+
+enum status file_read(const char *path, size_t length_max, struct buf *out, struct error *error)
+{
+    int fd;
+    struct stat info;
+    enum status status = open_read(path, false, &fd, &info, error);
+    if (status != STATUS_OK)
+        return status;
+    /* The size is a hint only: files in /proc say 0, and a file may grow while it is read. */
+    size_t step = info.st_size > 0 ? (size_t)info.st_size + 1 : 4096;
+    size_t start = out->length;
+    for (;;) {
+        size_t left = length_max - (out->length - start);
+        size_t wanted = MIN_OF(step, left < SIZE_MAX ? left + 1 : left);
+        uint8_t *to = buf_reserve(out, MIN_OF(wanted, out->max - out->length));
+        if (to == NULL || out->max == out->length) {
+            status = error_set(error, STATUS_LIMIT, "%s is longer than %zu bytes", path, out->max);
+            break;
+        }
+        ssize_t got = read(fd, to, MIN_OF(wanted, out->max - out->length));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            status = fail(error, "read", path);
+            break;
+        }
+        if (got == 0)
+            break;
+        out->length += (size_t)got;
+        if (out->length - start > length_max) {
+            status = error_set(error, STATUS_LIMIT, "%s is longer than %zu bytes", path, length_max);
+            break;
+        }
+        step = MAX_OF(out->length - start, (size_t)4096);
+    }
+    close(fd);
+    if (status != STATUS_OK)
+        out->length = start;
+    if (out->data != NULL)
+        out->data[out->length] = 0;
+    return status;
+}
+
+static enum status write_all(int fd, struct bytes content, const char *path, struct error *error)
+{
+    size_t written = 0;
+    while (written < content.length) {
+        ssize_t count = write(fd, content.data + written, content.length - written);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return fail(error, "write", path);
+        written += (size_t)count;
+    }
+    return STATUS_OK;
+}
+
+/* A rename is durable only when the folder that holds the name is. */
+static enum status sync_folder_of(const char *path, struct error *error)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash == NULL ? mem_strdup(".") : mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    enum status status = STATUS_OK;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0)
+        status = fail(error, "sync the folder", folder);
+    if (fd >= 0)
+        close(fd);
+    mem_free(folder);
+    return status;
+}
+
+enum status file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *error)
+{
+    struct buf neighbour;
+    buf_init(&neighbour, 64 * 1024);
+    buf_printf(&neighbour, "%s.XXXXXX", path);
+    char *temporary = (char *)neighbour.data;
+    enum status status;
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0) {
+        status = fail(error, "create a file beside", path);
+        buf_free(&neighbour);
+        return status;
+    }
+    status = write_all(fd, content, path, error);
+    if (status == STATUS_OK && fchmod(fd, mode) != 0)
+        status = fail(error, "set the mode of", path);
+    if (status == STATUS_OK && fsync(fd) != 0)
+        status = fail(error, "sync", path);
+    if (close(fd) != 0 && status == STATUS_OK)
+        status = fail(error, "close", path);
+    if (status == STATUS_OK && rename(temporary, path) != 0)
+        status = fail(error, "rename a new file to", path);
+    if (status != STATUS_OK)
+        unlink(temporary);
+    else
+        status = sync_folder_of(path, error);
+    buf_free(&neighbour);
+    return status;
+}
+
+static enum status make_dir(const char *path, unsigned mode, struct error *error)
+{
+    if (mkdir(path, mode) == 0 || (errno == EEXIST && file_is_dir(path)))
+        return STATUS_OK;
+    return fail(error, "make the folder", path);
+}
+
+enum status file_make_dirs(const char *path, unsigned mode, struct error *error)
+{
+    char *whole = mem_strdup(path);
+    enum status status = STATUS_OK;
+    for (char *slash = whole + 1; *whole != '\0' && status == STATUS_OK; slash++) {
+        slash = strchrnul(slash, '/');
+        char kept = *slash;
+        *slash = '\0';
+        status = make_dir(whole, mode, error);
+        *slash = kept;
+        if (kept == '\0')
+            break;
+    }
+    mem_free(whole);
+    return status;
+}
+
+bool file_exists(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+bool file_is_dir(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+enum status file_map(const char *path, struct file_map *out, struct error *error)
+{
+    int fd;
+    struct stat info;
+    enum status status = open_read(path, true, &fd, &info, error);
+    if (status != STATUS_OK)
+        return status;
+    if (info.st_size == 0) {
+        close(fd);
+        return error_set(error, STATUS_INVALID, "%s is empty", path);
+    }
+    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        status = fail(error, "map", path);
+    close(fd);
+    if (status == STATUS_OK)
+        *out = (struct file_map){data, (size_t)info.st_size};
+    return status;
+}
+
+void file_unmap(struct file_map *map)
+{
+    if (map->data != NULL) {
+        int unmapped = munmap((void *)(uintptr_t)map->data, map->length);
+        CHECK(unmapped == 0);
+    }
+    *map = (struct file_map){0};
+}
+
+char *file_join(const char *folder, const char *name)
+{
+    size_t folder_length = strlen(folder), name_length = strlen(name);
+    while (folder_length > 1 && folder[folder_length - 1] == '/')
+        folder_length--;
+    bool needs_slash = folder_length > 0 && folder[folder_length - 1] != '/';
+    char *path = mem_alloc(folder_length + needs_slash + name_length + 1);
+    memcpy(path, folder, folder_length);
+    if (needs_slash)
+        path[folder_length] = '/';
+    memcpy(path + folder_length + needs_slash, name, name_length);
+    return path;
+}
+
+uint64_t file_raise_open_max(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 0;
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return before;
+    return limit.rlim_cur;
+}
