@@ -1,7 +1,7 @@
 /* json: reading and writing JSON (RFC 8259) over jansson; no other file sees jansson's header.
  *
- * Reading is strict: valid UTF-8, no trailing bytes, no duplicate keys, NUL allowed inside strings, depth and size
- * bounded. Values are owned by their document: one json_free for the tree; a `const struct json *` is borrowed.
+ * Reading is strict: valid UTF-8, no trailing bytes, no duplicate keys, depth and size bounded. NUL is allowed inside
+ * strings, not in keys. An integer that int64_t can't hold reads as a real. Values are owned by their document: one json_free for the tree; a `const struct json *` is borrowed.
  * Writing appends to a buf by hand (json_write_*), for SSE and logs without a tree. Not thread-safe per document. */
 #ifndef SHOAL_BASE_JSON_H
 #define SHOAL_BASE_JSON_H
@@ -13,6 +13,8 @@
 #include "base/buf.h"
 #include "base/bytes.h"
 #include "base/status.h"
+
+enum { JSON_LENGTH_MAX = 256 << 20, JSON_DEPTH_MAX = 200 };
 
 struct json; /* any value; opaque */
 
@@ -28,10 +30,12 @@ size_t json_count(const struct json *value);                             /* of a
 const struct json *json_at(const struct json *array, size_t index);
 /* Members in the document's order: start with *iterator = NULL; false at the end. */
 bool json_next(const struct json *object, void **iterator, struct bytes *key, const struct json **value);
-struct bytes json_string(const struct json *value);        /* empty when not a string; zero-terminated besides */
+/* Empty when not a string; zero-terminated besides. (jansson exports functions of these two names, hence the others for
+ * the linker.) */
+struct bytes json_string(const struct json *value) __asm__("shoal_json_string");
+int64_t json_integer(const struct json *value, int64_t otherwise) __asm__("shoal_json_integer");
 const char *json_text(const struct json *value);           /* NULL when not a string */
 bool json_is_string(const struct json *value, const char *text);
-int64_t json_integer(const struct json *value, int64_t otherwise);
 double json_number(const struct json *value, double otherwise); /* integers too */
 bool json_bool(const struct json *value, bool otherwise);
 bool json_is_number(const struct json *value);

@@ -116,8 +116,7 @@ enum status map_put(struct map *map, struct bytes key, void *value)
     slot = find_free(map->slots, map->capacity, hash);
     if (slot->state == SLOT_REMOVED)
         map->tombstones--;
-    *slot = (struct map_slot){
-        .hash = hash, .value = value, .key_length = (uint32_t)key.length, .state = SLOT_USED};
+    *slot = (struct map_slot){.hash = hash, .value = value, .key_length = (uint32_t)key.length, .state = SLOT_USED};
     if (key.length > KEY_INLINE_MAX)
         slot->key.far = mem_dup(key.data, key.length);
     else if (key.length > 0)
