@@ -1,8 +1,9 @@
 /* opts: one option table per program or subcommand; parsing, defaults, ranges and --help come from it.
  *
  * Takes --name value, --name=value, -x value, --flag, and `--` to end options; what remains are the positional
- * arguments, in order. Unknown options and values out of range are usage errors with a sentence that names the nearest
- * option. Writes into the caller's struct through offsets; texts point into argv or the table. */
+ * arguments, in order. Every table has --help and -h. Unknown options and values out of range are usage errors, with a
+ * sentence that names the nearest option. Writes into the caller's struct through offsets; texts point into argv or the
+ * table. */
 #ifndef SHOAL_BASE_OPTS_H
 #define SHOAL_BASE_OPTS_H
 
@@ -35,7 +36,7 @@ struct opts_entry {
     enum opts_kind kind;
     size_t offset;         /* offsetof(struct my_options, field) */
     const char *otherwise; /* default as text; NULL: leave the field as it is */
-    double min, max;       /* OPTS_INT, OPTS_REAL */
+    double min, max;       /* OPTS_INT, OPTS_REAL; both 0: any */
     const char *choices;   /* OPTS_CHOICE */
     const char *value;     /* what --help calls the value, e.g. "PATH" */
     const char *help;
