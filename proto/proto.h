@@ -18,26 +18,8 @@
 
 enum { PROTO_VERSION = 1, PROTO_FRAME_BYTES_MAX = 8 << 20, PROTO_DEPTH_MAX = 8 };
 
-enum proto_node_state { PROTO_NODE_UP, PROTO_NODE_SUSPECT, PROTO_NODE_DOWN, PROTO_NODE_DRAINING };
-enum proto_engine_state {
-    PROTO_ENGINE_STARTING,
-    PROTO_ENGINE_LOADING,
-    PROTO_ENGINE_READY,
-    PROTO_ENGINE_DRAINING,
-    PROTO_ENGINE_STOPPED,
-    PROTO_ENGINE_FAILED
-};
-enum proto_replica_state {
-    PROTO_REPLICA_PENDING,  /* no node fits */
-    PROTO_REPLICA_PLACED,   /* assigned; the engine is not ready */
-    PROTO_REPLICA_READY,
-    PROTO_REPLICA_DRAINING,
-    PROTO_REPLICA_FAILED,   /* the engine could not start; reason says why */
-    PROTO_REPLICA_LOST      /* its node is down; about to be placed again */
-};
-enum proto_finish { PROTO_FINISH_STOP, PROTO_FINISH_LENGTH, PROTO_FINISH_CANCELLED, PROTO_FINISH_FAULT };
-
-/* struct proto_NAME for every message, command and record; enum proto_opcode with PROTO_NAME (upper case). */
+/* struct proto_name for every message, command and record; enum proto_opcode with PROTO_NAME; union proto_any; and the
+ * enums that fields take (proto_node_state, proto_engine_phase, proto_replica_state, proto_finish). */
 #include "proto/structs.h"
 
 struct proto_message {
@@ -46,12 +28,16 @@ struct proto_message {
 };
 
 /* Appends one frame. `message` is a `const struct proto_NAME *` of that opcode. STATUS_LIMIT when a field breaks its
- * own maximum (a bug or too large input of the caller's) or the frame its. */
+ * own maximum (a bug or too large input of the caller's) or the frame its, STATUS_INVALID for a text that is not UTF-8
+ * or a number that is not finite; `out` is then as it was. The bytes are a function of the message alone. */
 MUST_CHECK enum status proto_encode(struct buf *out, enum proto_opcode opcode, const void *message,
                                     struct error *error);
+/* STATUS_UNSUPPORTED: another version, an unknown opcode, or an unknown tag in a command. STATUS_LIMIT: beyond a field's
+ * maximum, the frame's or the depth. STATUS_NO_MEMORY: beyond the arena's maximum. STATUS_INVALID: anything else. */
 MUST_CHECK enum status proto_decode(struct bytes frame, struct arena *arena, struct proto_message *out,
                                     struct error *error);
 const char *proto_opcode_name(enum proto_opcode opcode); /* "submit"; "unknown" */
+bool proto_opcode_is_command(enum proto_opcode opcode);  /* belongs into the replicated log, and nothing else does */
 /* docs/PROTOCOL.md, from the tables. */
 void proto_document(struct buf *out);
 
