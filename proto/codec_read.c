@@ -193,11 +193,11 @@ enum status codec_skip(struct cursor *cursor, unsigned depth_max)
 
 const char *codec_type_name(enum codec_type type)
 {
-    static const char *const names[] = {
-        [CODEC_NIL] = "nil",     [CODEC_BOOL] = "a boolean", [CODEC_UINT] = "an integer",
-        [CODEC_NEGATIVE] = "a negative integer",             [CODEC_FLOAT] = "a float",
-        [CODEC_STR] = "a string", [CODEC_BIN] = "bytes",     [CODEC_EXT] = "an extension",
-        [CODEC_ARRAY] = "an array", [CODEC_MAP] = "a map"};
+    static const char *const names[] = {[CODEC_NIL] = "nil",         [CODEC_BOOL] = "a boolean",
+                                        [CODEC_UINT] = "an integer", [CODEC_NEGATIVE] = "a negative integer",
+                                        [CODEC_FLOAT] = "a float",   [CODEC_STR] = "a string",
+                                        [CODEC_BIN] = "bytes",       [CODEC_EXT] = "an extension",
+                                        [CODEC_ARRAY] = "an array",  [CODEC_MAP] = "a map"};
     return names[type];
 }
 
@@ -208,7 +208,10 @@ static size_t character_bytes(const uint8_t *at, size_t left)
     if (first < 0x80) {
         return first != 0;
     }
-    size_t length = first >= 0xc2 && first <= 0xdf ? 2 : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first <= 0xf4 ? 4 : 0;
+    size_t length = first >= 0xc2 && first <= 0xdf   ? 2
+                    : (first & 0xf0) == 0xe0         ? 3
+                    : first >= 0xf0 && first <= 0xf4 ? 4
+                                                     : 0;
     if (length == 0 || length > left) {
         return 0;
     }

@@ -28,7 +28,7 @@ struct codec_item {
     enum codec_type type;
     union {
         bool boolean;
-        uint64_t number;   /* CODEC_UINT */
+        uint64_t number; /* CODEC_UINT */
         int64_t negative;
         double real;
         struct bytes bytes; /* STR, BIN, EXT (without its type byte): a view */

@@ -32,8 +32,9 @@ struct proto_message {
  * or a number that is not finite; `out` is then as it was. The bytes are a function of the message alone. */
 MUST_CHECK enum status proto_encode(struct buf *out, enum proto_opcode opcode, const void *message,
                                     struct error *error);
-/* STATUS_UNSUPPORTED: another version, an unknown opcode, or an unknown tag in a command. STATUS_LIMIT: beyond a field's
- * maximum, the frame's or the depth. STATUS_NO_MEMORY: beyond the arena's maximum. STATUS_INVALID: anything else. */
+/* STATUS_UNSUPPORTED: another version, an unknown opcode, or an unknown tag in a command. STATUS_LIMIT: beyond a
+ * field's maximum, the frame's or the depth. STATUS_NO_MEMORY: beyond the arena's maximum. STATUS_INVALID: anything
+ * else. */
 MUST_CHECK enum status proto_decode(struct bytes frame, struct arena *arena, struct proto_message *out,
                                     struct error *error);
 const char *proto_opcode_name(enum proto_opcode opcode); /* "submit"; "unknown" */

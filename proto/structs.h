@@ -10,7 +10,9 @@
 
 #include "base/bytes.h"
 
-#define ENUM_BEGIN(name, doc)         enum proto_##name {
+#define ENUM_BEGIN(name, doc)                                                                                          \
+    enum proto_##name                                                                                                  \
+    {
 #define ENUM_VALUE(NAME, number, doc) NAME = (number),
 #define ENUM_END(name)                                                                                                 \
     }                                                                                                                  \
@@ -23,13 +25,13 @@
 #define MESSAGE_END(name)                                                                                              \
     }                                                                                                                  \
     ;
-#define COMMAND_END(name)                 MESSAGE_END(name)
-#define RECORD_END(name)                  MESSAGE_END(name)
-#define FIELD_U64(tag, name, max, doc)    uint64_t name;
-#define FIELD_F64(tag, name, doc)         double name;
-#define FIELD_BOOL(tag, name, doc)        bool name;
-#define FIELD_TEXT(tag, name, max, doc)   struct bytes name;
-#define FIELD_BLOB(tag, name, max, doc)   struct bytes name;
+#define COMMAND_END(name)               MESSAGE_END(name)
+#define RECORD_END(name)                MESSAGE_END(name)
+#define FIELD_U64(tag, name, max, doc)  uint64_t name;
+#define FIELD_F64(tag, name, doc)       double name;
+#define FIELD_BOOL(tag, name, doc)      bool name;
+#define FIELD_TEXT(tag, name, max, doc) struct bytes name;
+#define FIELD_BLOB(tag, name, max, doc) struct bytes name;
 #define FIELD_IDS(tag, name, max, doc)                                                                                 \
     const uint32_t *name;                                                                                              \
     size_t name##_count;

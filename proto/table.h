@@ -25,8 +25,8 @@ struct proto_field {
     const char *doc;
     uint64_t max;
     const struct proto_table *(*record)(void); /* ONE, LIST */
-    size_t offset;       /* of the value in its struct */
-    size_t count_offset; /* IDS, LIST: of the size_t count */
+    size_t offset;                             /* of the value in its struct */
+    size_t count_offset;                       /* IDS, LIST: of the size_t count */
     enum proto_kind kind;
     uint8_t tag;
 };
