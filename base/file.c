@@ -57,6 +57,43 @@ static enum status open_read(const char *path, bool regular, int *out_fd, struct
     return STATUS_OK;
 }
 
+/* Whether the file ends here; a byte more than was allowed is an error. */
+static enum status expect_end(int fd, const char *path, size_t allowed, struct error *error)
+{
+    char byte;
+    ssize_t got;
+    do {
+        got = read(fd, &byte, 1);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return fail(error, "read", path);
+    return got == 0 ? STATUS_OK : error_set(error, STATUS_LIMIT, "%s is longer than %zu bytes", path, allowed);
+}
+
+/* Appends the rest of `fd` to `out`. `hint` is a guess at its size: files in /proc say 0, and a file may grow while it
+ * is read. */
+static enum status read_all(int fd, const char *path, size_t length_max, size_t hint, struct buf *out,
+                            struct error *error)
+{
+    size_t allowed = MIN_OF(length_max, out->max - out->length), total = 0;
+    while (total < allowed) {
+        size_t wanted = MIN_OF(hint > total ? hint - total : MAX_OF(total, (size_t)4096), allowed - total);
+        uint8_t *to = buf_reserve(out, wanted);
+        if (to == NULL)
+            return error_set(error, STATUS_LIMIT, "the buffer for %s has overflowed before", path);
+        ssize_t got = read(fd, to, wanted);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return fail(error, "read", path);
+        if (got == 0)
+            return STATUS_OK;
+        out->length += (size_t)got;
+        total += (size_t)got;
+    }
+    return expect_end(fd, path, allowed, error);
+}
+
 enum status file_read(const char *path, size_t length_max, struct buf *out, struct error *error)
 {
     int fd;
@@ -64,33 +101,8 @@ enum status file_read(const char *path, size_t length_max, struct buf *out, stru
     enum status status = open_read(path, false, &fd, &info, error);
     if (status != STATUS_OK)
         return status;
-    /* The size is a hint only: files in /proc say 0, and a file may grow while it is read. */
-    size_t step = info.st_size > 0 ? (size_t)info.st_size + 1 : 4096;
     size_t start = out->length;
-    for (;;) {
-        size_t left = length_max - (out->length - start);
-        size_t wanted = MIN_OF(step, left < SIZE_MAX ? left + 1 : left);
-        uint8_t *to = buf_reserve(out, MIN_OF(wanted, out->max - out->length));
-        if (to == NULL || out->max == out->length) {
-            status = error_set(error, STATUS_LIMIT, "%s is longer than %zu bytes", path, out->max);
-            break;
-        }
-        ssize_t got = read(fd, to, MIN_OF(wanted, out->max - out->length));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            status = fail(error, "read", path);
-            break;
-        }
-        if (got == 0)
-            break;
-        out->length += (size_t)got;
-        if (out->length - start > length_max) {
-            status = error_set(error, STATUS_LIMIT, "%s is longer than %zu bytes", path, length_max);
-            break;
-        }
-        step = MAX_OF(out->length - start, (size_t)4096);
-    }
+    status = read_all(fd, path, length_max, (size_t)info.st_size, out, error);
     close(fd);
     if (status != STATUS_OK)
         out->length = start;

@@ -129,6 +129,9 @@ enum status json_parse(struct bytes text, struct json **out, struct error *error
         return error_set(error, STATUS_LIMIT, "JSON of %zu bytes is longer than %d", text.length, JSON_LENGTH_MAX);
     if (too_deep(text))
         return error_set(error, STATUS_INVALID, "JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
+    /* Jansson takes a NUL behind the value for the text's end, whatever follows it. */
+    if (text.length > 0 && memchr(text.data, 0, text.length) != NULL)
+        return error_set(error, STATUS_INVALID, "JSON holds a NUL byte");
     json_error_t why;
     json_t *root = load(text, &why);
     if (root == NULL && json_error_code(&why) == json_error_numeric_overflow) {
