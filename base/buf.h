@@ -6,8 +6,8 @@
 #ifndef SHOAL_BASE_BUF_H
 #define SHOAL_BASE_BUF_H
 
-#include <stdbool.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +34,6 @@ void buf_vprintf(struct buf *buf, const char *format, va_list args);
 uint8_t *buf_reserve(struct buf *buf, size_t length); /* room behind length, NULL on overflow; add to length yourself */
 void buf_consume(struct buf *buf, size_t length);     /* drops from the front */
 struct bytes buf_bytes(const struct buf *buf);
-const char *buf_text(const struct buf *buf);          /* "" when empty */
+const char *buf_text(const struct buf *buf); /* "" when empty */
 
 #endif

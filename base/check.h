@@ -15,9 +15,9 @@ __attribute__((noreturn, cold)) void check_failed(const char *expression, const 
 
 #define UNREACHABLE() check_failed("unreachable", __FILE__, __LINE__, __func__)
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define COUNT_OF(array)                     (sizeof(array) / sizeof((array)[0]))
 #define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
-#define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
-#define MAX_OF(a, b) ((a) > (b) ? (a) : (b))
+#define MIN_OF(a, b)                        ((a) < (b) ? (a) : (b))
+#define MAX_OF(a, b)                        ((a) > (b) ? (a) : (b))
 
 #endif

@@ -30,7 +30,8 @@ void crypto_sha256_final(struct crypto_sha256 *sha, uint8_t out[32]);
 bool crypto_equal(const void *a, const void *b, size_t length); /* constant time */
 void crypto_wipe(void *data, size_t length);
 void crypto_hex(char *out, const void *data, size_t length); /* out: 2 * length + 1 bytes */
-MUST_CHECK enum status crypto_unhex(uint8_t *out, size_t out_length, const char *hex); /* exactly 2 * out_length digits */
+MUST_CHECK enum status crypto_unhex(uint8_t *out, size_t out_length,
+                                    const char *hex); /* exactly 2 * out_length digits */
 /* A CURVE25519 key pair as libzmq's CURVE takes it, raw and as Z85 text (40 characters and a zero). */
 void crypto_curve_keypair(uint8_t public_key[CURVE_KEY_BYTES], uint8_t secret_key[CURVE_KEY_BYTES]);
 void crypto_z85_encode(char out[CURVE_TEXT_BYTES], const uint8_t key[CURVE_KEY_BYTES]);

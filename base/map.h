@@ -1,8 +1,8 @@
 /* map: an open-addressing hash map from short byte strings to pointers.
  *
- * Keys are copied; values are borrowed and never NULL. Growth is amortised; `count_max` bounds it (STATUS_FULL beyond). The hash is
- * seeded per process, so that keys from outside can't be chosen to collide. Iteration order is unspecified: sort
- * where output must be stable. Integer keys go through map_*_u64. Not thread-safe. */
+ * Keys are copied; values are borrowed and never NULL. Growth is amortised; `count_max` bounds it (STATUS_FULL beyond).
+ * The hash is seeded per process, so that keys from outside can't be chosen to collide. Iteration order is unspecified:
+ * sort where output must be stable. Integer keys go through map_*_u64. Not thread-safe. */
 #ifndef SHOAL_BASE_MAP_H
 #define SHOAL_BASE_MAP_H
 
@@ -24,7 +24,7 @@ struct map {
 };
 
 void map_init(struct map *map, size_t count_max);
-void map_free(struct map *map); /* the values are the caller's */
+void map_free(struct map *map);                                                 /* the values are the caller's */
 MUST_CHECK enum status map_put(struct map *map, struct bytes key, void *value); /* replaces */
 void *map_get(const struct map *map, struct bytes key);                         /* NULL when absent */
 void *map_remove(struct map *map, struct bytes key);                            /* the removed value or NULL */

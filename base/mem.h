@@ -9,18 +9,18 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t size);                               /* zeroed; never NULL (size 0 gives a unique pointer) */
-void *mem_alloc_array(size_t count, size_t size);           /* zeroed; checks the product */
+void *mem_alloc(size_t size);                     /* zeroed; never NULL (size 0 gives a unique pointer) */
+void *mem_alloc_array(size_t count, size_t size); /* zeroed; checks the product */
 void *mem_realloc_array(void *old, size_t count, size_t size);
-void *mem_try_alloc(size_t size);                           /* zeroed; NULL when there is none */
+void *mem_try_alloc(size_t size); /* zeroed; NULL when there is none */
 void *mem_try_alloc_array(size_t count, size_t size);
 char *mem_strdup(const char *text);
 char *mem_strndup(const char *text, size_t length);
 void *mem_dup(const void *bytes, size_t length);
-void mem_free(void *pointer);                               /* NULL is fine */
-void mem_fail_after(long calls);                            /* tests only; negative switches it off */
+void mem_free(void *pointer);    /* NULL is fine */
+void mem_fail_after(long calls); /* tests only; negative switches it off */
 
-#define mem_new(type) ((type *)mem_alloc(sizeof(type)))
+#define mem_new(type)              ((type *)mem_alloc(sizeof(type)))
 #define mem_new_array(type, count) ((type *)mem_alloc_array((count), sizeof(type)))
 
 #endif

@@ -23,10 +23,10 @@ struct metric *metrics_gauge(struct metrics *metrics, const char *name, const ch
 /* Buckets in seconds from 100 µs to 100 s, about 4 per decade. */
 struct metric *metrics_histogram(struct metrics *metrics, const char *name, const char *help, const char *label,
                                  const char *value);
-void metric_add(struct metric *metric, double amount);  /* counter, gauge */
-void metric_set(struct metric *metric, double value);   /* gauge */
+void metric_add(struct metric *metric, double amount);      /* counter, gauge */
+void metric_set(struct metric *metric, double value);       /* gauge */
 void metric_observe(struct metric *metric, double seconds); /* histogram */
-double metric_value(const struct metric *metric);       /* counter, gauge; a histogram's count */
+double metric_value(const struct metric *metric);           /* counter, gauge; a histogram's count */
 void metrics_print(const struct metrics *metrics, struct buf *out);
 
 #endif

@@ -31,8 +31,8 @@ struct opts_list {
 };
 
 struct opts_entry {
-    const char *name;      /* without dashes */
-    char letter;           /* 0: none */
+    const char *name; /* without dashes */
+    char letter;      /* 0: none */
     enum opts_kind kind;
     size_t offset;         /* offsetof(struct my_options, field) */
     const char *otherwise; /* default as text; NULL: leave the field as it is */

@@ -21,7 +21,7 @@ struct ring {
 void ring_init(struct ring *ring, size_t capacity); /* rounded up to a power of two */
 void ring_free(struct ring *ring);
 MUST_CHECK enum status ring_push(struct ring *ring, void *element); /* producer's thread */
-void *ring_pop(struct ring *ring);                                 /* consumer's thread; NULL when empty */
-size_t ring_count(struct ring *ring);                              /* either; a snapshot */
+void *ring_pop(struct ring *ring);                                  /* consumer's thread; NULL when empty */
+size_t ring_count(struct ring *ring);                               /* either; a snapshot */
 
 #endif

@@ -6,7 +6,7 @@
 #ifndef SHOAL_BASE_STATUS_H
 #define SHOAL_BASE_STATUS_H
 
-#define MUST_CHECK __attribute__((warn_unused_result))
+#define MUST_CHECK                         __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt_index, args_index) __attribute__((format(printf, fmt_index, args_index)))
 
 enum status {
@@ -18,16 +18,16 @@ enum status {
     STATUS_LIMIT,       /* a configured maximum is exceeded */
     STATUS_NOT_FOUND,
     STATUS_EXISTS,
-    STATUS_DENIED,      /* who asks may not */
-    STATUS_CONFLICT,    /* the state moved on: stale epoch, other incarnation, lost race */
+    STATUS_DENIED,   /* who asks may not */
+    STATUS_CONFLICT, /* the state moved on: stale epoch, other incarnation, lost race */
     STATUS_NO_MEMORY,
-    STATUS_IO,          /* the operating system refused; `struct error` has errno's text */
-    STATUS_CORRUPT,     /* stored or received bytes fail their checksum or invariants */
+    STATUS_IO,      /* the operating system refused; `struct error` has errno's text */
+    STATUS_CORRUPT, /* stored or received bytes fail their checksum or invariants */
     STATUS_TIMEOUT,
     STATUS_CANCELLED,
-    STATUS_CLOSED,      /* the peer or the stream is gone */
+    STATUS_CLOSED, /* the peer or the stream is gone */
     STATUS_UNREACHABLE,
-    STATUS_NOT_LEADER,  /* a follower was asked; the answer carries a hint */
+    STATUS_NOT_LEADER, /* a follower was asked; the answer carries a hint */
     STATUS_BUSY,
     STATUS_COUNT
 };

@@ -20,6 +20,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "tests/support/shared_data.h"
 
 static struct json *parsed(const char *text)
 {
@@ -323,13 +324,9 @@ static size_t check_suite_folder(const char *folder)
 static void json_test_suite(void **state)
 {
     (void)state;
-    const char *data = getenv("SHOAL_SHARED_DATA");
-    char *archive = file_join(data == NULL ? "../shared/data" : data, "badinput/JSONTestSuite.tar.gz");
-    if (!file_exists(archive)) {
-        print_message("SKIP json_test_suite: %s is absent\n", archive);
-        mem_free(archive);
+    char archive[SHARED_DATA_PATH_MAX];
+    if (!shared_data_find("unit.base.json", "badinput/JSONTestSuite.tar.gz", archive))
         skip();
-    }
     char folder[] = "/tmp/shoal-test-json-XXXXXX";
     assert_non_null(mkdtemp(folder));
     char *unpack[] = {"tar", "-xzf", archive, "-C", folder, NULL};
@@ -344,7 +341,6 @@ static void json_test_suite(void **state)
     assert_int_equal(posix_spawnp(&child, "rm", NULL, NULL, remove, environ), 0);
     assert_int_equal(waitpid(child, &status, 0), child);
     mem_free(files);
-    mem_free(archive);
 }
 
 int main(void)
