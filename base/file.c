@@ -38,23 +38,23 @@ static enum status fail(struct error *error, const char *what, const char *path)
     return error_set_errno(error, status_of_errno(errno_value), errno_value, "can't %s %s", what, path);
 }
 
-/* Opens for reading and stats; refuses what isn't a regular file when `regular`. */
-static enum status open_read(const char *path, bool regular, int *out_fd, struct stat *info, struct error *error)
+/* A descriptor for reading, its stat in *info; -1, and why in *status and *error. Refuses folders, and with `regular`
+ * whatever isn't a regular file. */
+static int open_read(const char *path, bool regular, struct stat *info, enum status *status, struct error *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return fail(error, "open", path);
-    if (fstat(fd, info) != 0) {
-        enum status status = fail(error, "stat", path);
-        close(fd);
-        return status;
+    if (fd < 0) {
+        *status = fail(error, "open", path);
+        return -1;
     }
-    if (S_ISDIR(info->st_mode) || (regular && !S_ISREG(info->st_mode))) {
-        close(fd);
-        return error_set(error, STATUS_INVALID, "%s is not a regular file", path);
-    }
-    *out_fd = fd;
-    return STATUS_OK;
+    if (fstat(fd, info) != 0)
+        *status = fail(error, "stat", path);
+    else if (S_ISDIR(info->st_mode) || (regular && !S_ISREG(info->st_mode)))
+        *status = error_set(error, STATUS_INVALID, "%s is not a regular file", path);
+    else
+        return fd;
+    close(fd);
+    return -1;
 }
 
 /* Whether the file ends here; a byte more than was allowed is an error. */
@@ -96,10 +96,10 @@ static enum status read_all(int fd, const char *path, size_t length_max, size_t 
 
 enum status file_read(const char *path, size_t length_max, struct buf *out, struct error *error)
 {
-    int fd;
     struct stat info;
-    enum status status = open_read(path, false, &fd, &info, error);
-    if (status != STATUS_OK)
+    enum status status = STATUS_OK;
+    int fd = open_read(path, false, &info, &status, error);
+    if (fd < 0)
         return status;
     size_t start = out->length;
     status = read_all(fd, path, length_max, (size_t)info.st_size, out, error);
@@ -143,7 +143,7 @@ static enum status sync_folder_of(const char *path, struct error *error)
 enum status file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *error)
 {
     struct buf neighbour;
-    buf_init(&neighbour, 64 * 1024);
+    buf_init(&neighbour, strlen(path) + 8);
     buf_printf(&neighbour, "%s.XXXXXX", path);
     char *temporary = (char *)neighbour.data;
     enum status status;
@@ -208,10 +208,10 @@ bool file_is_dir(const char *path)
 
 enum status file_map(const char *path, struct file_map *out, struct error *error)
 {
-    int fd;
     struct stat info;
-    enum status status = open_read(path, true, &fd, &info, error);
-    if (status != STATUS_OK)
+    enum status status = STATUS_OK;
+    int fd = open_read(path, true, &info, &status, error);
+    if (fd < 0)
         return status;
     if (info.st_size == 0) {
         close(fd);
