@@ -513,3 +513,11 @@ bool proto_opcode_is_command(enum proto_opcode opcode)
     const struct proto_table *table = proto_table_of_opcode(opcode);
     return table != NULL && table->kind == PROTO_TABLE_COMMAND;
 }
+
+unsigned proto_peek_opcode(struct bytes frame)
+{
+    struct cursor cursor = cursor_of(frame);
+    const struct proto_table *table = NULL;
+    struct codec_item map;
+    return decode_envelope(&cursor, &table, &map, NULL) == STATUS_OK ? table->opcode : 0;
+}

@@ -39,6 +39,8 @@ MUST_CHECK enum status proto_decode(struct bytes frame, struct arena *arena, str
                                     struct error *error);
 const char *proto_opcode_name(enum proto_opcode opcode); /* "submit"; "unknown" */
 bool proto_opcode_is_command(enum proto_opcode opcode);  /* belongs into the replicated log, and nothing else does */
+/* The opcode of a frame whose envelope is sound, without decoding the rest; 0 otherwise. */
+unsigned proto_peek_opcode(struct bytes frame);
 /* docs/PROTOCOL.md, from the tables. */
 void proto_document(struct buf *out);
 
