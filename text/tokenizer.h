@@ -49,6 +49,10 @@ MUST_CHECK enum status tokenizer_encode_prompt(const struct tokenizer *tokenizer
 size_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 /* Bytes that a token adds to the text (empty for control tokens and unknown ids). */
 struct bytes tokenizer_bytes(const struct tokenizer *tokenizer, uint32_t id);
+/* The token as its file spells it; empty for unknown ids. */
+struct bytes tokenizer_piece(const struct tokenizer *tokenizer, uint32_t id);
+/* The decoder drops one space at the very start of a text. */
+bool tokenizer_strips_leading_space(const struct tokenizer *tokenizer);
 bool tokenizer_is_control(const struct tokenizer *tokenizer, uint32_t id);
 int32_t tokenizer_find(const struct tokenizer *tokenizer, const char *piece); /* -1: absent */
 
