@@ -2,6 +2,7 @@
 option(SHOAL_TESTS "build the tests" ON)
 option(SHOAL_WERROR "warnings are errors" ON)
 option(SHOAL_FUZZ "build the libFuzzer targets (clang only)" OFF)
+set(SHOAL_FUZZ_SECONDS 10 CACHE STRING "how long CTest runs each fuzz target")
 set(SHOAL_SANITIZE "" CACHE STRING "sanitizers: address,undefined or thread")
 
 find_package(PkgConfig REQUIRED)
@@ -15,6 +16,9 @@ target_compile_options(shoal_flags INTERFACE -Wall -Wextra -Wshadow -Wconversion
     -Wmissing-prototypes -Wvla -Wno-sign-conversion -ffp-contract=off -fno-strict-aliasing -fno-omit-frame-pointer)
 if(SHOAL_WERROR)
     target_compile_options(shoal_flags INTERFACE -Werror)
+endif()
+if(SHOAL_FUZZ)
+    target_compile_options(shoal_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 if(SHOAL_SANITIZE)
     target_compile_options(shoal_flags INTERFACE -fsanitize=${SHOAL_SANITIZE} -fno-sanitize-recover=all)

@@ -36,3 +36,24 @@ function(shoal_unit_test room name)
     add_test(NAME unit.${room}.${name} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(unit.${room}.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS unit)
 endfunction()
+
+# shoal_fuzz(ROOM NAME LIBS libs…): tests/fuzz/fuzz_ROOM_NAME.c as the CTest fuzz.ROOM.NAME, seeded from the folder
+# tests/fuzz/corpus/ROOM_NAME where there is one. What it finds is written into the build folder, never the source.
+function(shoal_fuzz room name)
+    cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
+    set(target fuzz_${room}_${name})
+    set(found ${CMAKE_CURRENT_BINARY_DIR}/${target})
+    set(seeds ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${room}_${name})
+    file(MAKE_DIRECTORY ${found}/corpus)
+    add_executable(${target} ${CMAKE_CURRENT_SOURCE_DIR}/${target}.c)
+    target_link_libraries(${target} PRIVATE shoal_flags ${ARG_LIBS})
+    target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+    if(NOT EXISTS ${seeds})
+        set(seeds "")
+    endif()
+    add_test(NAME fuzz.${room}.${name}
+        COMMAND ${target} -max_total_time=${SHOAL_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+            -artifact_prefix=${found}/ ${found}/corpus ${seeds})
+    math(EXPR limit "${SHOAL_FUZZ_SECONDS} + 60")
+    set_tests_properties(fuzz.${room}.${name} PROPERTIES TIMEOUT ${limit} LABELS fuzz)
+endfunction()
