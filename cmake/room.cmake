@@ -23,9 +23,10 @@ macro(shoal_pkg var name)
     endif()
 endmacro()
 
-# shoal_unit_test(ROOM NAME LIBS libs…): tests/unit/ROOM/test_NAME.c as the CTest unit.ROOM.NAME.
+# shoal_unit_test(ROOM NAME LIBS libs… [TIMEOUT s] [LABELS long]): tests/unit/ROOM/test_NAME.c as the CTest
+# unit.ROOM.NAME. The label `long` keeps it out of tools/test --quick. Exit status 77 means skipped.
 function(shoal_unit_test room name)
-    cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS;SOURCES" ${ARGN})
+    cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS;SOURCES;LABELS" ${ARGN})
     if(NOT ARG_TIMEOUT)
         set(ARG_TIMEOUT 60)
     endif()
@@ -34,7 +35,8 @@ function(shoal_unit_test room name)
     add_executable(${target} ${CMAKE_CURRENT_SOURCE_DIR}/test_${name}.c ${ARG_SOURCES})
     target_link_libraries(${target} PRIVATE shoal_flags ${ARG_LIBS} PkgConfig::CMOCKA)
     add_test(NAME unit.${room}.${name} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-    set_tests_properties(unit.${room}.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS unit)
+    set_tests_properties(unit.${room}.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
+        LABELS "unit;${ARG_LABELS}")
 endfunction()
 
 # shoal_fuzz(ROOM NAME LIBS libs…): tests/fuzz/fuzz_ROOM_NAME.c as the CTest fuzz.ROOM.NAME, seeded from the folder

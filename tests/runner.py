@@ -1,0 +1,196 @@
+"""runner: builds shoal and runs its tests part by part, shows what it does, and adds the results up.
+
+tools/test calls it once the machine is set up. Each part (unit, e2e, asan, tsan, fuzz) builds one CMake preset and runs
+CTest or pytest, whose output goes straight to the terminal; their JUnit files give the counts. A part that can't be
+built counts as one failure and the others still run. A passed CTest that printed "SKIP name: reason" counts as passed
+and its inner skip as skipped. Exit status 1 when anything failed.
+"""
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SKIPS = os.path.join(ROOT, "tests", "skips.txt")
+PARTS = ["unit", "e2e", "asan", "tsan", "fuzz"]
+QUICK_PARTS = ["unit", "e2e"]
+CTEST_OUTPUT_BYTES = 1 << 20
+SKIP_LINE = re.compile(r"^SKIP ([^\s:]+(?:::[^\s:]+)*): *(.*)$", re.M)
+
+
+class Results:
+    """What happened: names of passed and failed tests, and names of skipped ones with their reasons."""
+
+    def __init__(self):
+        self.passed, self.failed, self.skipped = [], [], {}
+
+    def fail(self, name, why):
+        self.failed.append(f"{name}: {why}" if why else name)
+
+
+def say(text):
+    print(f"== {text}", flush=True)
+
+
+def run(command, **more):
+    print("$ " + shlex.join(command), flush=True)
+    return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False, **more).returncode
+
+
+def build(preset, targets):
+    """Configures and builds; a sentence when that fails, else None."""
+    started = time.monotonic()
+    say(f"build {preset}")
+    if run(["cmake", "--preset", preset, "--log-level=WARNING"]) != 0:
+        return f"the preset {preset} could not be configured"
+    quiet = [] if sys.stdout.isatty() else ["--", "--quiet"]  # a terminal gets ninja's one line of progress
+    if run(["cmake", "--build", f"build/{preset}", *(["--target", *targets] if targets else []), *quiet]) != 0:
+        return f"the preset {preset} could not be built"
+    say(f"built {preset} in {time.monotonic() - started:.0f} s")
+    return None
+
+
+def first_line(text):
+    return (text or "").strip().split("\n")[0]
+
+
+def read_junit(path, prefix, results):
+    """Adds a JUnit file's tests. CTest and pytest both write <skipped> and <failure> (pytest also <error>)."""
+    try:
+        cases = list(ElementTree.parse(path).iter("testcase"))
+    except (OSError, ElementTree.ParseError) as error:
+        results.fail(prefix + "results", f"no readable {os.path.basename(path)} ({error})")
+        return
+    for case in cases:
+        name = case.get("name")
+        if case.get("classname") not in (None, name):  # pytest: tests.e2e.test_x and test_y
+            name = f"{case.get('classname')}::{name}"
+        name = prefix + name
+        bad = case.find("failure") if case.find("failure") is not None else case.find("error")
+        skipped = case.find("skipped")
+        output = case.findtext("system-out") or ""
+        inner = SKIP_LINE.findall(output)
+        if bad is not None or case.get("status") == "fail":
+            results.fail(name, first_line(bad.get("message") if bad is not None else ""))
+        elif skipped is not None or case.get("status") in ("notrun", "disabled"):
+            reason = inner[0][1] if inner else first_line(skipped.get("message") if skipped is not None else "not run")
+            results.skipped[name] = reason
+        else:
+            results.passed.append(name)
+            for inner_name, reason in inner:
+                results.skipped[f"{prefix}{inner_name}"] = reason
+
+
+def ctest(preset, prefix, selection, results, jobs=None):
+    junit = os.path.join(ROOT, "build", preset, "ctest.xml")
+    if os.path.exists(junit):
+        os.remove(junit)
+    run(["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--no-tests=error",
+         "--test-output-size-passed", str(CTEST_OUTPUT_BYTES), "--test-output-size-failed", str(CTEST_OUTPUT_BYTES),
+         "--timeout", "900", "-j", str(jobs or os.cpu_count() or 1), "--output-junit", junit, *selection])
+    read_junit(junit, prefix, results)
+
+
+def part_unit(results, quick):
+    failure = build("release", [])
+    if failure:
+        results.fail("unit", failure)
+        return
+    ctest("release", "", ["-LE", "long|bench"] if quick else ["-LE", "bench"], results)
+
+
+def part_e2e(results, quick):
+    if not os.path.isdir(os.path.join(ROOT, "tests", "e2e")):
+        return
+    failure = build("release", [])
+    if failure:
+        results.fail("e2e", failure)
+        return
+    junit = os.path.join(ROOT, "build", "release", "e2e.xml")
+    if os.path.exists(junit):
+        os.remove(junit)
+    say("end-to-end tests")
+    status = run([sys.executable, "-m", "pytest", "tests/e2e", "--junit-xml", junit, "-o", "junit_family=xunit1",
+                  "--timeout=600", "--durations=10", "-p", "no:cacheprovider", "-ra",
+                  *(["-m", "not long"] if quick else [])])
+    if status == 5:  # nothing was collected
+        results.fail("e2e", "pytest found no test")
+    else:
+        read_junit(junit, "", results)
+
+
+def part_sanitizer(preset):
+    def part(results, quick):
+        failure = build(preset, [])
+        if failure:
+            results.fail(preset, failure)
+            return
+        ctest(preset, f"{preset}:", ["-L", "unit", "-LE", "long|bench"], results)
+    return part
+
+
+def part_fuzz(results, quick):
+    failure = build("fuzz", ["fuzzers"])
+    if failure:
+        results.fail("fuzz", failure)
+        return
+    ctest("fuzz", "", ["-L", "fuzz"], results)
+
+
+def read_skips():
+    """tests/skips.txt: a test's name, white space, the reason why it may be skipped in CI; # opens a comment."""
+    named = {}
+    if os.path.exists(SKIPS):
+        with open(SKIPS, encoding="utf-8") as file:
+            for line in file:
+                name, _, reason = line.strip().partition(" ")
+                if name and not name.startswith("#") and reason.strip():
+                    named[name] = reason.strip()
+    return named
+
+
+def judge_skips(results):
+    """In CI a skip that nobody vouched for is a failure."""
+    named = read_skips()
+    for name, reason in sorted(results.skipped.items()):
+        allowed = name.split(":", 1)[1] if name.split(":", 1)[0] in PARTS else name
+        if allowed in named:
+            print(f"skipped {name}: {reason} (tests/skips.txt: {named[allowed]})")
+        elif os.environ.get("CI") == "true":
+            results.fail(name, f"skipped, and tests/skips.txt does not name it: {reason}")
+            del results.skipped[name]
+        else:
+            print(f"skipped {name}: {reason}")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/test")
+    parser.add_argument("--quick", action="store_true", help="leave the long tests, fuzzing and sanitizers out")
+    parser.add_argument("--only", metavar="PARTS", help="some of " + ",".join(PARTS))
+    options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else QUICK_PARTS if options.quick else PARTS
+    unknown = set(chosen) - set(PARTS)
+    if unknown:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    runs = {"unit": part_unit, "e2e": part_e2e, "asan": part_sanitizer("asan"), "tsan": part_sanitizer("tsan"),
+            "fuzz": part_fuzz}
+    results = Results()
+    times = []
+    for part in [part for part in PARTS if part in chosen]:
+        started = time.monotonic()
+        runs[part](results, options.quick)
+        times.append(f"{part} {time.monotonic() - started:.0f} s")
+    say("results (" + ", ".join(times) + ")")
+    judge_skips(results)
+    for failed in results.failed:
+        print(f"FAILED {failed}")
+    print(f"{len(results.passed)} passed, {len(results.failed)} failed, {len(results.skipped)} skipped", flush=True)
+    return 1 if results.failed or not results.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
