@@ -87,7 +87,7 @@ static void test_the_second_publisher_gets_the_first_ones_block(void **state)
     chain_of(hashes, (const uint32_t[]){1}, 1);
     uint32_t a = kv_take(&kv), b = kv_take(&kv), c = kv_take(&kv);
     kv_claim(&kv, a, hashes[0]);
-    kv_claim(&kv, b, hashes[0]); /* no effect */
+    kv_claim(&kv, b, hashes[0]);                                 /* no effect */
     assert_int_equal(kv_publish(&kv, b, KV_NONE, hashes[0]), b); /* faster than the claimant */
     kv_check(&kv);
     assert_int_equal(kv_publish(&kv, a, KV_NONE, hashes[0]), b);
@@ -226,7 +226,8 @@ static void advance(struct kv *kv, struct model *model, struct stream *stream)
 {
     uint32_t at = stream->published;
     kv_events_clear(kv);
-    stream->table[at] = kv_publish(kv, stream->table[at], at == 0 ? KV_NONE : stream->table[at - 1], stream->hashes[at]);
+    stream->table[at] =
+        kv_publish(kv, stream->table[at], at == 0 ? KV_NONE : stream->table[at - 1], stream->hashes[at]);
     stream->published++;
     model->private_blocks--;
     int there = model_find(model, stream->hashes[at]);
