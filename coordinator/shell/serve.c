@@ -77,6 +77,8 @@ static void on_heartbeat(struct shell *shell, const struct member *from, uint64_
     }
     control_heartbeat(&shell->control, heartbeat, from->key_text, loop_now_us(&shell->loop));
     if (heartbeat->assign_index == shell->fsm.placement_index) {
+        struct proto_view_same same = {.incarnation = shell->fsm.incarnation, .index = shell->fsm.index};
+        send_message(shell, channel, PROTO_VIEW_SAME, &same); /* the agent looks for a leader when nobody answers */
         return;
     }
     struct buf frame;

@@ -210,6 +210,14 @@ void agent_tick(struct agent *agent, uint64_t now_us, struct agent_actions *acti
     }
 }
 
+void agent_stop_all(struct agent *agent, uint64_t now_us, struct agent_actions *actions)
+{
+    for (size_t i = 0; i < agent->engines_count; i++) {
+        agent->engines[i]->wanted = false;
+    }
+    agent_tick(agent, now_us, actions);
+}
+
 static void take_job(struct agent_job *job, const struct proto_assignment *from)
 {
     *job = (struct agent_job){.epoch = from->epoch,

@@ -111,6 +111,8 @@ void agent_exited(struct agent *agent, int pid, int exit_status, int signal_numb
                   struct agent_actions *actions);
 /* STATUS_DENIED: not an engine that this node started, or not the one it thinks of. */
 MUST_CHECK enum status agent_report(struct agent *agent, const struct proto_engine_state *state, uint64_t now_us);
+/* The node leaves: nothing is wanted any more; go on ticking until engines_count is 0. */
+void agent_stop_all(struct agent *agent, uint64_t now_us, struct agent_actions *actions);
 void agent_tick(struct agent *agent, uint64_t now_us, struct agent_actions *actions);
 
 /* Fills the heartbeat but for the inventory; the engines array is the caller's, AGENT_ENGINES_MAX long. */
