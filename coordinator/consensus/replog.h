@@ -23,8 +23,8 @@ struct replog;
 enum { REPLOG_MEMBERS_MAX = 16 };
 
 struct replog_member {
-    uint64_t raft_id;      /* > 0; never reused */
-    const char *name;      /* opaque address for libraft */
+    uint64_t raft_id; /* > 0; never reused */
+    const char *name; /* opaque address for libraft */
 };
 
 /* Sends one encoded proto frame (raft_* messages) to a member; fire and forget, losing it is allowed. */
@@ -44,16 +44,16 @@ struct replog_fsm {
 };
 
 struct replog_config {
-    const char *folder;             /* of the WAL and the snapshots */
+    const char *folder; /* of the WAL and the snapshots */
     uint8_t cluster_id[16];
     uint64_t raft_id;
-    unsigned rank;                  /* 0..n-1, staggers elections: (d) */
-    bool first_start;               /* bootstrap: refuses an existing WAL */
+    unsigned rank;                                    /* 0..n-1, staggers elections: (d) */
+    bool first_start;                                 /* bootstrap: refuses an existing WAL */
     struct replog_member members[REPLOG_MEMBERS_MAX]; /* for bootstrap; later the log says */
     unsigned members_count;
-    unsigned election_timeout_ms;   /* T: 300 on shared hosts, 200 on control hosts */
-    unsigned heartbeat_ms;          /* 50 */
-    unsigned snapshot_threshold;    /* entries between snapshots, e.g. 4096 */
+    unsigned election_timeout_ms; /* T: 300 on shared hosts, 200 on control hosts */
+    unsigned heartbeat_ms;        /* 50 */
+    unsigned snapshot_threshold;  /* entries between snapshots, e.g. 4096 */
     struct replog_peers peers;
     struct replog_fsm fsm;
     void *context;
@@ -81,7 +81,7 @@ MUST_CHECK enum status replog_receive(struct replog *replog, uint64_t raft_id, s
 /* `propose` stays the caller's until done ran; the command is copied. */
 MUST_CHECK enum status replog_propose(struct replog *replog, struct replog_propose *propose, struct bytes command);
 
-bool replog_leading(const struct replog *replog); /* leader, and this term's barrier is applied */
+bool replog_leading(const struct replog *replog);    /* leader, and this term's barrier is applied */
 uint64_t replog_leader(const struct replog *replog); /* raft id, 0: unknown */
 uint64_t replog_term(const struct replog *replog);
 uint64_t replog_applied(const struct replog *replog);
