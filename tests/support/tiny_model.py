@@ -121,7 +121,7 @@ class TinyModel:
         for i, piece in enumerate(self.tokens):
             if i >= len(CONTROL) + len(ADDED) and all(0x21 <= ord(c) < 0x7F or c == "\u0120" for c in piece):
                 scales[i] = 1.0
-        scales[EOS] = 1.15
+        scales[EOS] = 1.25
         return scales[:, None]
 
     def _weights(self, rng):
@@ -143,7 +143,9 @@ class TinyModel:
             out[p + "mlp.down_proj.weight"] = normal(s.dim, s.ffn, 1.5)
         out["model.norm.weight"] = norm()
         if s.tied:
-            out["model.embed_tokens.weight"] *= self._output_scales()
+            # A quiet embedding under a loud last norm: otherwise each token would answer with itself.
+            out["model.embed_tokens.weight"] *= 0.1 * self._output_scales()
+            out["model.norm.weight"] *= 5
         else:
             out["lm_head.weight"] = normal(self.vocab, s.dim, 4.0) * self._output_scales()
         return {name: array.astype(np.float32) for name, array in out.items()}
