@@ -44,8 +44,7 @@ uint8_t *buf_reserve(struct buf *buf, size_t length)
         buf->data = mem_realloc_array(buf->data, capacity, 1);
         buf->capacity = capacity;
     }
-    /* Also here, and not only in append: a caller that fills less than it reserved still reads a C string, provided
-     * it fills from the front. */
+    /* Zeros at both ends: nothing filled yet, and everything filled, are C strings. */
     buf->data[buf->length] = 0;
     buf->data[buf->length + length] = 0;
     return buf->data + buf->length;
@@ -60,7 +59,6 @@ void buf_append(struct buf *buf, const void *data, size_t length)
         return;
     memcpy(to, data, length);
     buf->length += length;
-    buf->data[buf->length] = 0;
 }
 
 void buf_append_bytes(struct buf *buf, struct bytes bytes)

@@ -75,8 +75,6 @@ void crypto_hex(char *out, const void *data, size_t length)
 enum status crypto_unhex(uint8_t *out, size_t out_length, const char *hex)
 {
     size_t hex_length = strlen(hex), written = 0;
-    if (hex_length != out_length * 2)
-        return STATUS_INVALID;
     const char *end = NULL;
     if (sodium_hex2bin(out, out_length, hex, hex_length, NULL, &written, &end) != 0 || written != out_length ||
         end != hex + hex_length)

@@ -111,6 +111,22 @@ static void the_bound_holds(void **state)
     map_free(&map);
 }
 
+/* A key that comes and goes takes its own tombstone back, so the table is not rebuilt over and over. */
+static void tombstones_are_used_again(void **state)
+{
+    (void)state;
+    struct map map;
+    map_init(&map, 10);
+    int x = 0;
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(map_put_u64(&map, 7, &x), STATUS_OK);
+        assert_int_equal(map.tombstones, 0);
+        assert_ptr_equal(map_remove_u64(&map, 7), &x);
+        assert_int_equal(map.tombstones, 1);
+    }
+    map_free(&map);
+}
+
 static void keys_are_copied(void **state)
 {
     (void)state;
@@ -130,6 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_match_a_model),
         cmocka_unit_test(the_bound_holds),
+        cmocka_unit_test(tombstones_are_used_again),
         cmocka_unit_test(keys_are_copied),
     };
     return cmocka_run_group_tests_name("base.map", tests, NULL, NULL);
