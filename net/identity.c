@@ -66,7 +66,8 @@ enum status identity_read(const char *path, struct identity *out, struct error *
     if (!take_name(identity.name, sizeof(identity.name), json_get(root, "name")) || public_text == NULL ||
         secret_text == NULL || crypto_z85_decode(identity.keys.public_key, public_text) != STATUS_OK ||
         crypto_z85_decode(identity.keys.secret_key, secret_text) != STATUS_OK) {
-        status = error_set(error, STATUS_INVALID, "%s holds no identity: name, public and secret (Z85) are needed", path);
+        status =
+            error_set(error, STATUS_INVALID, "%s holds no identity: name, public and secret (Z85) are needed", path);
     } else {
         *out = identity;
     }
@@ -127,8 +128,7 @@ static enum status take_member(const char *path, enum member_role role, const st
     return STATUS_OK;
 }
 
-static enum status take_members(const char *path, const struct json *root, struct members *members,
-                                struct error *error)
+static enum status take_members(const char *path, const struct json *root, struct members *members, struct error *error)
 {
     const char *cluster_id = json_text(json_get(root, "cluster_id"));
     if (cluster_id == NULL || crypto_unhex(members->cluster_id, sizeof(members->cluster_id), cluster_id) != STATUS_OK) {
@@ -140,8 +140,8 @@ static enum status take_members(const char *path, const struct json *root, struc
             if (members->count == MEMBERS_MAX) {
                 return error_set(error, STATUS_LIMIT, "%s: more than %d members", path, MEMBERS_MAX);
             }
-            enum status status = take_member(path, (enum member_role)role, json_at(list, i),
-                                             &members->list[members->count], error);
+            enum status status =
+                take_member(path, (enum member_role)role, json_at(list, i), &members->list[members->count], error);
             if (status != STATUS_OK) {
                 return status;
             }

@@ -1,8 +1,8 @@
 /* net/loop: the event loop of a shell: timers, posts from other threads, signals, descriptors. Over libuv.
  *
- * One loop belongs to one thread; only loop_post and loop_stop may be called from others. Objects are embedded in
- * their owner and must live until their close callback ran (two phases, like libuv). Callbacks never run before the
- * call that submitted them has returned. */
+ * One loop belongs to one thread; only loop_wake_send may be called from others. Objects are embedded in their owner;
+ * closing is in two phases, like libuv's: after loop_..._close no callback comes any more, but the memory must live on
+ * until loop_release gives it back. Callbacks never run before the call that submitted them has returned. */
 #ifndef SHOAL_NET_LOOP_H
 #define SHOAL_NET_LOOP_H
 
@@ -18,10 +18,12 @@ struct loop {
 };
 
 MUST_CHECK enum status loop_init(struct loop *loop, struct error *error);
-void loop_run(struct loop *loop);  /* until loop_stop or nothing is left */
-void loop_stop(struct loop *loop); /* on the loop's thread */
-void loop_close(struct loop *loop); /* every handle must be closed before, or is closed and drained here */
+void loop_run(struct loop *loop);        /* until loop_stop or nothing is left */
+void loop_stop(struct loop *loop);       /* on the loop's thread */
+void loop_close(struct loop *loop);      /* handles that are still open are closed and drained here */
 uint64_t loop_now_us(struct loop *loop); /* monotonic, read freshly */
+/* Calls release(memory) when everything that was closed before this call is gone: the second phase of closing. */
+void loop_release(struct loop *loop, void *memory, void (*release)(void *memory));
 
 struct loop_timer {
     uv_timer_t uv;
@@ -52,9 +54,9 @@ MUST_CHECK enum status loop_poll_init(struct loop *loop, struct loop_poll *poll,
                                       void (*readable)(struct loop_poll *), struct error *error);
 void loop_poll_close(struct loop_poll *poll);
 
-/* SIGTERM and SIGINT call `stop` once each; SIGPIPE is ignored. */
+/* SIGTERM and SIGINT call `stop` once each. (SIGPIPE is ignored from loop_init on.) */
 struct loop_signals {
-    uv_signal_t term, interrupt, child;
+    uv_signal_t term, interrupt;
     void *context;
     void (*stop)(struct loop_signals *signals, int number);
 };

@@ -1,7 +1,7 @@
 /* net/proc: child processes by uv_spawn: fork and exec at once, descriptors close-on-exec, output to a log file.
  *
- * `exited` runs once on the loop's thread after the child was reaped. Children get PR_SET_PDEATHSIG only where asked
- * (through `shoal`'s own --die-with-parent option of the child). */
+ * `exited` runs once on the loop's thread after the child was reaped; the struct may be started again or freed in it.
+ * Children outlive us unless they ask otherwise (PR_SET_PDEATHSIG is theirs to set). Loop's thread only. */
 #ifndef SHOAL_NET_PROC_H
 #define SHOAL_NET_PROC_H
 
@@ -11,9 +11,11 @@
 #include "base/status.h"
 #include "net/loop.h"
 
+struct proc_child;
+
 struct proc {
-    uv_process_t uv;
-    int pid;      /* 0: not running */
+    struct proc_child *child;
+    int pid; /* 0: not running */
     void *context;
     void (*exited)(struct proc *proc, int exit_status, int signal_number);
 };
@@ -26,9 +28,13 @@ struct proc_config {
     int nice;                /* added to ours */
 };
 
+/* Fills *proc; `context` and `exited` must be set before. */
 MUST_CHECK enum status proc_start(struct loop *loop, const struct proc_config *config, struct proc *proc,
                                   struct error *error);
-/* kill(2) on a process that may not be ours (adopted): checks that its start time is still `start_ticks`. */
+/* Forgets a running child without touching it: `exited` is not called, the struct may be freed. */
+void proc_detach(struct proc *proc);
+/* kill(2) on a process that may not be ours (adopted): only if its start time is still `start_ticks`,
+ * else STATUS_NOT_FOUND. Race-free (pidfd). */
 MUST_CHECK enum status proc_kill(int pid, uint64_t start_ticks, int signal_number);
 /* Start time from /proc/PID/stat in clock ticks since boot; 0: no such process. Zombies count as gone. */
 uint64_t proc_start_ticks(int pid);

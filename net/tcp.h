@@ -25,7 +25,7 @@ struct tcp_events {
 
 struct tcp_listen_config {
     const char *host;
-    uint16_t port; /* 0: a free one */
+    uint16_t port;   /* 0: a free one */
     bool reuse_port; /* SO_REUSEPORT, one router process per core */
     int backlog;
     size_t queue_max; /* bytes per connection */
