@@ -61,7 +61,7 @@ REGISTRIES = re.compile("(?:py" + "pi|deb\\.deb" + "ian)\\.org|python" + "hosted
 UNFINISHED = re.compile("\\b(?:TO" + "DO|FIX" + "ME)\\b")
 
 OPENINGS = [
-    (re.compile(r".*\.(c|h|cu|cuh)$"), re.compile(r"\s*/\*(?:(?!\*/).){20,}\*/", re.S)),
+    (re.compile(r".*\.(c|h|cu|cuh)$"), re.compile(r"\s*/\*(?:(?!\*/).){12,}\*/", re.S)),
     (re.compile(r".*\.py$"), re.compile(r'(#!.*\n)?(\s*r?"""|#(?!!)\s*\w)')),
     (re.compile(r".*(\.sh|\.cmake|CMakeLists\.txt)$"), re.compile(r"(#!.*\n)?\s*#(?!!)\s*\w")),
     (re.compile(r"(tools|\.ci)/[a-z-]+$"), re.compile(r'#!.*\n\s*(#|""")\s*\w')),
