@@ -20,14 +20,15 @@ struct engine;
 struct engine_config {
     const struct model_desc *desc;
     const char *cpu_path;
-    unsigned threads;          /* 0: all cores */
+    unsigned threads; /* 0: all cores */
     enum decoder_kv_type kv_type;
-    uint64_t pool_tokens;      /* 0: a sensible size for the model and the machine's memory */
-    uint32_t context_tokens;   /* 0: the model's own, at most what the pool holds */
-    uint32_t streams_max;      /* 0: 64 */
-    uint32_t step_tokens_max;  /* 0: 512 */
-    uint64_t step_budget_us;   /* predicted time of a step with prefill in it: 100,000 when serving, 0: no bound */
-    unsigned ranks, stages;    /* in-process group of threads, for tests; 0 means 1 */
+    uint64_t pool_tokens;     /* 0: a sensible size for the model and the machine's memory */
+    uint32_t context_tokens;  /* 0: the model's own, at most what the pool holds */
+    uint32_t streams_max;     /* running at once; 0: 64 */
+    uint32_t waiting_max;     /* admitted but outside the batch; 0: 4 · streams_max */
+    uint32_t step_tokens_max; /* 0: 512; at least streams_max */
+    uint64_t step_budget_us;  /* predicted time of a step with prefill in it: 100,000 when serving, 0: no bound */
+    unsigned ranks, stages;   /* in-process group of threads, for tests; 0 means 1 */
 };
 
 struct engine_info {
@@ -41,13 +42,13 @@ struct engine_info {
 };
 
 struct engine_request {
-    uint64_t handle;           /* the caller's name of the stream, unique among those alive */
-    const uint32_t *ids;       /* prompt, then what was already produced; copied */
+    uint64_t handle;     /* the caller's name of the stream, unique among those alive */
+    const uint32_t *ids; /* prompt, then what was already produced; copied */
     uint32_t ids_count;
     uint32_t prompt_tokens;
-    uint32_t max_tokens;       /* new tokens counted from the original prompt */
+    uint32_t max_tokens; /* new tokens counted from the original prompt */
     struct plan_sampling sampling;
-    const uint32_t *stop_ids;  /* besides the model's own end ids */
+    const uint32_t *stop_ids; /* besides the model's own end ids */
     uint32_t stop_ids_count;
     uint8_t cache_key[32];
     uint8_t priority;
@@ -60,7 +61,7 @@ enum engine_finish { ENGINE_FINISH_STOP, ENGINE_FINISH_LENGTH, ENGINE_FINISH_CAN
 struct engine_event {
     enum engine_event_kind kind;
     uint64_t handle;
-    uint32_t position;         /* TOKEN: absolute position of id */
+    uint32_t position; /* TOKEN: absolute position of id */
     uint32_t id;
     enum engine_finish finish; /* FINISHED */
     uint32_t cached_tokens;    /* FINISHED: prompt tokens that the prefix cache gave */
@@ -98,12 +99,13 @@ struct engine_step {
     size_t events_count;
     const struct engine_kv_event *kv_events;
     size_t kv_events_count;
-    size_t tokens;             /* computed in this step; 0: there was nothing to do */
+    size_t tokens; /* computed in this step; 0: there was nothing to do */
 };
 MUST_CHECK enum status engine_step(struct engine *engine, uint64_t (*clock_us)(void), struct engine_step *out,
                                    struct error *error);
 void engine_load(const struct engine *engine, struct engine_load *out);
 /* Calls `each` for every findable block. */
-void engine_kv_snapshot(const struct engine *engine, void *context, void (*each)(void *context, const uint8_t hash[16]));
+void engine_kv_snapshot(const struct engine *engine, void *context,
+                        void (*each)(void *context, const uint8_t hash[16]));
 
 #endif
