@@ -130,7 +130,7 @@ static int safe_load(struct raft_io *io, raft_term *term, raft_id *vote, struct 
     struct safe *safe = safe_of(io);
     int rv = safe->inner->load(safe->inner, term, vote, snapshot, start_index, entries, entries_count);
     if (rv != 0)
-        return must_succeed(safe, rv, "can't load the log");
+        return rv; /* the start fails, nothing was acknowledged */
     safe->term = *term;
     safe->vote = *vote;
     safe->last_change = *snapshot != NULL ? (*snapshot)->configuration_index : 0;
