@@ -113,12 +113,8 @@ int command_status(int argc, char **argv)
         status = operator_status(operator, (uint64_t)(options.timeout_s * 1000), &answer, &error);
     }
     exit_code = status == STATUS_OK ? EXIT_OK : command_fail("status", status, &error);
-    if (status != STATUS_OK) {
-        /* said already */
-    } else if (options.output == 1) {
-        show_status_json(answer, stdout);
-    } else {
-        show_status_table(answer, stdout);
+    if (status == STATUS_OK) {
+        (options.output == 1 ? show_status_json : show_status_table)(answer, stdout);
     }
     if (operator != NULL) {
         operator_close(operator);
