@@ -1,0 +1,188 @@
+"""The router holds the stream: whatever dies behind it, every stream ends normally, with the undisturbed run's text.
+
+Each kill round asserts that the victim was in the middle of at least ten streams and that the router resumed as many.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import openai
+import pytest
+
+from tests.e2e.cluster import BIN, ROOT, Cluster, NotYet, wait_for
+
+STREAMS = 50
+MID_GENERATION_MIN = 10
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A tiny model that is slow enough to be killed in the middle of: wider and deeper than the default."""
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    subprocess.run([sys.executable, ROOT / "tests/support/tiny_model.py", path, "--seed", "7", "--type", "Q8_0",
+                    "--dim", "256", "--heads", "8", "--kv-heads", "4", "--head-dim", "32", "--ffn", "512",
+                    "--layers", "6"], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, tiny):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), tiny).up()
+    yield cluster
+    cluster.down()
+
+
+def requests_of(cluster, count=STREAMS, max_tokens=600):
+    """Half greedy, half sampled with a seed; prompts of different lengths, some of which share a prefix."""
+    for i in range(count):
+        text = f"Story {i % 7} of the small fish: " + "they swim together. " * (i % 5)
+        yield {"model": cluster.model_name, "prompt": text, "max_tokens": max_tokens, "stream": True,
+               "temperature": 0 if i % 2 == 0 else 0.9, "seed": 1000 + i}
+
+
+class Run:
+    """All streams at once; `texts` grow as they stream."""
+
+    def __init__(self, cluster, requests):
+        self.cluster, self.requests = cluster, list(requests)
+        self.texts = [""] * len(self.requests)
+        self.finish = [None] * len(self.requests)
+        self.started = 0
+
+    async def one(self, client, index):
+        stream = await client.completions.create(**self.requests[index])
+        async for chunk in stream:
+            for choice in chunk.choices:
+                if choice.text and not self.texts[index]:
+                    self.started += 1
+                self.texts[index] += choice.text or ""
+                self.finish[index] = choice.finish_reason or self.finish[index]
+
+    async def all(self, disturb=None):
+        client = openai.AsyncOpenAI(base_url=self.cluster.url, api_key=self.cluster.api_key, max_retries=0, timeout=120)
+        tasks = [asyncio.create_task(self.one(client, i)) for i in range(len(self.requests))]
+        try:
+            if disturb:
+                await disturb(self, tasks)
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await client.close()
+        return self
+
+
+def run(cluster, requests, disturb=None):
+    return asyncio.run(Run(cluster, requests).all(disturb))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster):
+    cluster.ready(2)
+    return run(cluster, requests_of(cluster))
+
+
+async def until(what, check, timeout=30):
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not check():
+        if asyncio.get_running_loop().time() > deadline:
+            raise NotYet(what)
+        await asyncio.sleep(0.005)
+
+
+def victims(cluster, node, kind):
+    engine, agent = cluster.engine(node), cluster.child(node)
+    return {"engine": [engine], "agent": [agent], "both": [agent, engine]}[kind]
+
+
+def kill_round(cluster, undisturbed, node, kind):
+    """One round: kill on `node` once every stream runs; compare everything with the undisturbed run."""
+    cluster.ready(2)
+    replica = cluster.replica_on(node)
+    before = cluster.metric("shoal_streams_resumed_total")
+    seen = {}
+
+    async def disturb(round_, tasks):
+        await until("every stream has begun", lambda: round_.started == len(tasks) or all(t.done() for t in tasks))
+        seen["open"] = sum(not task.done() for task in tasks)
+        seen["victim"] = cluster.metrics().get(f'shoal_replica_streams{{replica="{replica}"}}', 0)
+        for pid in victims(cluster, node, kind):
+            os.kill(pid, signal.SIGKILL)
+
+    disturbed = run(cluster, undisturbed.requests, disturb)
+    resumed = cluster.metric("shoal_streams_resumed_total") - before
+    assert disturbed.finish == undisturbed.finish
+    assert disturbed.texts == undisturbed.texts
+    if kind != "agent":  # an agent's death disturbs no stream
+        assert seen["victim"] >= MID_GENERATION_MIN, seen
+        assert resumed >= MID_GENERATION_MIN, (resumed, seen)
+    else:
+        assert resumed == 0
+    return resumed
+
+
+def rounds(cluster, undisturbed, count):
+    kinds = ["engine", "agent", "both"]
+    for i in range(count):
+        kill_round(cluster, undisturbed, f"n{1 + i % 2}", kinds[i % 3])
+
+
+def test_streams_survive_killed_workers(cluster, undisturbed):
+    """Three rounds: an engine, an agent, both."""
+    rounds(cluster, undisturbed, 3)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_streams_survive_twenty_rounds_of_kills(cluster, undisturbed):
+    rounds(cluster, undisturbed, 20)
+
+
+def test_killed_leader_goes_unnoticed_and_is_replaced_within_a_second(cluster, undisturbed):
+    cluster.ready(2)
+    wait_for("three coordinators up",
+             lambda: sum(r["state"] in ("leader", "follower") for r in cluster.rows("coordinator").values()) == 3)
+    old = cluster.leader()
+    before = cluster.metric("shoal_streams_resumed_total")
+    took = {}
+
+    async def disturb(round_, tasks):
+        await until("every stream has begun", lambda: round_.started == len(tasks) or all(t.done() for t in tasks))
+        loop = asyncio.get_running_loop()
+        os.kill(cluster.child(old), signal.SIGKILL)
+        killed = loop.time()
+
+        def new_leader():
+            done = subprocess.run([BIN / "shoal", "status", "--dir", cluster.folder, "-o", "json", "--timeout", "1"],
+                                  capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            return done.returncode == 0 and json.loads(done.stdout)["leader"] not in (old, "")
+
+        while not await loop.run_in_executor(None, new_leader):
+            assert loop.time() - killed < 10, "no new leader"
+        took["leader_s"] = loop.time() - killed
+
+    disturbed = run(cluster, undisturbed.requests, disturb)
+    assert disturbed.texts == undisturbed.texts
+    assert cluster.metric("shoal_streams_resumed_total") == before
+    assert took["leader_s"] <= 1.0
+
+
+def test_serving_goes_on_without_any_coordinator(cluster, undisturbed):
+    """The supervisor is stopped meanwhile, so that it starts nothing again; streams and new requests are served."""
+    cluster.ready(2)
+    supervisor = json.loads((cluster.folder / "supervisor.json").read_text())["pid"]
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        for name in ("c1", "c2", "c3"):
+            os.kill(cluster.child(name), signal.SIGKILL)
+        served = run(cluster, undisturbed.requests)
+        assert served.texts == undisturbed.texts
+        assert cluster.shoal("status", "--timeout", 1, check=False).returncode == 4
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    wait_for("a leader again", cluster.leader)
+    cluster.ready(2)
