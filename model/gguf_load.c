@@ -135,7 +135,7 @@ static enum status load_rope_freqs(struct gguf *gguf, struct model_desc *desc, s
     if (factors == NULL)
         return desc_no_memory(error);
     for (size_t i = 0; i < desc->rope_dim / 2; i++) {
-        if (!(factors[i] > 0 && factors[i] <= 1e9F))
+        if (!(factors[i] >= 1e-3F && factors[i] <= 1e9F))
             return error_set(error, STATUS_INVALID, "tensor rope_freqs.weight has %g at %zu", (double)factors[i], i);
     }
     desc->rope_freq_factors = factors;
@@ -145,9 +145,6 @@ static enum status load_rope_freqs(struct gguf *gguf, struct model_desc *desc, s
 
 static enum status load_weights(struct gguf *gguf, struct model_desc *desc, struct error *error)
 {
-    if (strcmp(desc->architecture, "llama") != 0)
-        return error_set(error, STATUS_UNSUPPORTED, "architecture %s isn't supported; shoal runs llama",
-                         desc->architecture);
     double epsilon;
     if (!gguf_real(get(gguf, desc, "attention.layer_norm_rms_epsilon"), &epsilon))
         return error_set(error, STATUS_INVALID, "metadata llama.attention.layer_norm_rms_epsilon is missing");
@@ -177,6 +174,9 @@ static enum status load(struct gguf *gguf, const struct model_options *options, 
     memcpy(desc->architecture, architecture.data, architecture.length);
     if (gguf->tensors.count == 0 && !options->vocab_only)
         return error_set(error, STATUS_INVALID, "the file has no weights: it carries a vocabulary only");
+    if (!options->vocab_only && strcmp(desc->architecture, "llama") != 0)
+        return error_set(error, STATUS_UNSUPPORTED, "architecture %s isn't supported; shoal runs llama",
+                         desc->architecture);
     enum status status = load_sizes(gguf, !options->vocab_only, desc, error);
     struct tensors_entry *embedding = tensors_find(&gguf->tensors, "token_embd.weight");
     if (embedding != NULL)

@@ -1,8 +1,8 @@
 /* model/safetensors: the safetensors container: a JSON header of names, types, shapes and places, then the weights.
  *
  * safetensors_read takes one file's bytes; safetensors_load takes a folder with model.safetensors or with shards and
- * model.safetensors.index.json. Every place is checked against the file, sizes must match shapes exactly, and tensors
- * may not overlap. The layout follows the format's own README. */
+ * model.safetensors.index.json. Every place is checked against the file, and sizes must match shapes exactly. The
+ * layout follows the format's own README. */
 #ifndef SHOAL_MODEL_SAFETENSORS_H
 #define SHOAL_MODEL_SAFETENSORS_H
 

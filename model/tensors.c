@@ -4,9 +4,11 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "model/owner.h"
 
 enum dim { DIM_ONE, DIM_HIDDEN, DIM_FFN, DIM_Q, DIM_KV, DIM_VOCAB };
@@ -222,10 +224,37 @@ static bool harmless(const char *name)
     return length >= sizeof suffix - 1 && memcmp(name + length - (sizeof suffix - 1), suffix, sizeof suffix - 1) == 0;
 }
 
+static int compare_places(const void *a, const void *b)
+{
+    const struct tensors_entry *one = *(const struct tensors_entry *const *)a;
+    const struct tensors_entry *other = *(const struct tensors_entry *const *)b;
+    return (one->tensor.data > other->tensor.data) - (one->tensor.data < other->tensor.data);
+}
+
+/* No byte belongs to two tensors; so all of them together are no larger than the files. */
+static enum status check_overlap(const struct tensors *tensors, struct error *error)
+{
+    const struct tensors_entry **sorted = mem_alloc_array(tensors->count, sizeof *sorted);
+    enum status status = STATUS_OK;
+    size_t count = 0;
+    for (const struct tensors_entry *entry = tensors->first; entry != NULL; entry = entry->next)
+        sorted[count++] = entry;
+    qsort(sorted, count, sizeof *sorted, compare_places);
+    for (size_t i = 1; i < count && status == STATUS_OK; i++) {
+        if (sorted[i - 1]->tensor.data + sorted[i - 1]->bytes > sorted[i]->tensor.data)
+            status = error_set(error, STATUS_INVALID, "tensors %.128s and %.128s overlap in the file",
+                               sorted[i - 1]->name, sorted[i]->name);
+    }
+    mem_free(sorted);
+    return status;
+}
+
 enum status tensors_bind(struct tensors *tensors, enum tensors_dialect dialect, struct model_desc *desc,
                          struct error *error)
 {
-    enum status status = bind_layers(tensors, dialect, desc, error);
+    enum status status = check_overlap(tensors, error);
+    if (status == STATUS_OK)
+        status = bind_layers(tensors, dialect, desc, error);
     for (size_t i = 0; i < 2 && status == STATUS_OK; i++) {
         struct model_tensor *into = (void *)((char *)desc + model_slots[i].offset);
         status = bind_slot(tensors, &model_slots[i], model_slots[i].names[dialect], desc, into, error);

@@ -2,8 +2,9 @@
  *
  * A format's reader adds what the file declares (tensors_add checks type, shape, product and place against the bytes
  * that are there); tensors_bind then looks up each tensor that the architecture needs under its name in the file's
- * dialect, checks its shape against the hyper-parameters, and refuses by name a tensor that nothing would use: a model
- * with an unknown weight would run, and answer nonsense. Entries live in the caller's arena. Not thread-safe. */
+ * dialect, checks its shape against the hyper-parameters, and refuses tensors that overlap and, by name, one that
+ * nothing would use: a model with an unknown weight would run, and answer nonsense. Entries live in the caller's arena.
+ * Not thread-safe. */
 #ifndef SHOAL_MODEL_TENSORS_H
 #define SHOAL_MODEL_TENSORS_H
 
