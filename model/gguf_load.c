@@ -181,6 +181,10 @@ static enum status load(struct gguf *gguf, const struct model_options *options, 
     struct tensors_entry *embedding = tensors_find(&gguf->tensors, "token_embd.weight");
     if (embedding != NULL)
         desc->vocab_size = embedding->tensor.rows;
+    else if (!options->vocab_only && status == STATUS_OK)
+        status = error_set(error, STATUS_INVALID,
+                           "tensor token_embd.weight is missing: the model is incomplete, fetch "
+                           "it again");
     if (status == STATUS_OK && !options->vocab_only)
         status = load_weights(gguf, desc, error);
     if (status == STATUS_OK)

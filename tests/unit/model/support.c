@@ -1,5 +1,5 @@
 /* support: see support.h. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include <unistd.h>
 

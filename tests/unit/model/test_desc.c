@@ -1,5 +1,5 @@
 /* Tests of model/desc: type table, ids from paths, and the hash that tells models apart. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include "base/crypto.h"
 #include "model/owner.h"

@@ -1,6 +1,6 @@
 /* Tests of model/gguf and gguf_load: what is read from a good file, which bad files are refused and in which words, and
  * that no damage makes the reader read outside of the file (the copies are exact, ASan watches). */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include <math.h>
 
@@ -178,7 +178,7 @@ static const struct refusal refusals[] = {
     {"5 parts of a split model", STATUS_UNSUPPORTED, {.u32_key = "split.count", .u32_value = 5}},
     {"blk.1.ffn_up.weight is missing", STATUS_INVALID, {.without = {"blk.1.ffn_up.weight"}}},
     {"output_norm.weight is missing", STATUS_INVALID, {.without = {"output_norm.weight"}}},
-    {"token_embd.weight is missing", STATUS_LIMIT, {.without = {"token_embd.weight"}}},
+    {"token_embd.weight is missing", STATUS_INVALID, {.without = {"token_embd.weight"}}},
     {"blk.0.attn_q.weight is [32, 32], but the hyper-parameters ask for [64, 32]",
      STATUS_INVALID,
      {.u32_key = "llama.attention.head_count",

@@ -1,5 +1,5 @@
 /* Tests of model/gguf_vocab: both kinds of vocabulary in a GGUF's metadata, special ids, and refusals by name. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 static enum status open_made(const struct gguf_recipe *recipe, struct model_desc **desc, void **copy,
                              struct error *error)

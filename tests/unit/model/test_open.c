@@ -1,6 +1,6 @@
 /* Tests of model_open on real files: stories260K in every form, a vocabulary without weights, and the demo model when
  * it is in the user's cache. Without the shared folder these are named skips. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include "base/file.h"
 #include "tests/support/shared_data.h"

@@ -1,6 +1,6 @@
 /* Tests of model/pretokenizers: names that are known, and those that are not. Their effect is tested by text/, against
  * golden tokenizations. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include "model/pretokenizers.h"
 

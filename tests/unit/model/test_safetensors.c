@@ -1,5 +1,5 @@
 /* Tests of model/safetensors and hf: folders in one file and in shards, every refusal by name, and damage survived. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include "base/file.h"
 #include "model/owner.h"

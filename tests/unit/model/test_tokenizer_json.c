@@ -1,5 +1,5 @@
 /* Tests of model/tokenizer_json and tokenizer_rules: both forms of BPE, and each thing that isn't read, by its name. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include "base/json.h"
 #include "model/owner.h"

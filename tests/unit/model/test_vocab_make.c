@@ -1,5 +1,5 @@
 /* Tests of model/vocab_make: the byte alphabet, byte pieces, merges. */
-#include "support.h"
+#include "tests/unit/model/support.h"
 
 #include "model/owner.h"
 #include "model/vocab_make.h"
