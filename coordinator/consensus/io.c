@@ -61,7 +61,8 @@ static __attribute__((noreturn)) void die(struct io *io, enum status status, con
     io->fatal(io->context, status, why);
 }
 
-/* ---- the log ---------------------------------------------------------------------------------------------------------- */
+/* ---- the log
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static int io_set_term(struct raft_io *raft, raft_term term)
 {
@@ -140,7 +141,8 @@ static int io_snapshot_put(struct raft_io *raft, unsigned trailing, struct raft_
     return 0;
 }
 
-/* ---- reading back ------------------------------------------------------------------------------------------------------ */
+/* ---- reading back
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* A raft_snapshot of libraft's own memory; NULL when the configuration is not one. */
 static struct raft_snapshot *make_snapshot(const struct wal_snapshot *from)
@@ -198,7 +200,8 @@ static int io_load(struct raft_io *raft, raft_term *term, raft_id *vote, struct 
     struct wal_loaded *loaded = &io->loaded;
     *snapshot = loaded->has_snapshot ? make_snapshot(&loaded->snapshot) : NULL;
     if (!loaded_valid(loaded) || (loaded->has_snapshot && *snapshot == NULL)) {
-        snprintf(raft->errmsg, sizeof raft->errmsg, "the log holds an entry or a configuration that libraft can't read");
+        snprintf(raft->errmsg, sizeof raft->errmsg,
+                 "the log holds an entry or a configuration that libraft can't read");
         return RAFT_CORRUPT;
     }
     io->restoring_index = loaded->has_snapshot ? loaded->snapshot.index : 0;
@@ -236,7 +239,8 @@ static void run_get(struct io *io, struct io_get *get)
     get->cb(get->request, snapshot, 0);
 }
 
-/* ---- sending ----------------------------------------------------------------------------------------------------------- */
+/* ---- sending
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void add_frame(void *context, struct bytes frame)
 {
@@ -324,7 +328,8 @@ static void send_chunks(struct io *io)
     }
 }
 
-/* ---- what is due ------------------------------------------------------------------------------------------------------- */
+/* ---- what is due
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void complete_write(struct io *io, struct io_write *write)
 {
@@ -420,7 +425,8 @@ void io_disk_ready(struct io *io, uint64_t now_us)
     io_settle(io);
 }
 
-/* ---- receiving --------------------------------------------------------------------------------------------------------- */
+/* ---- receiving
+ * --------------------------------------------------------------------------------------------------------- */
 
 static struct io_assembly *assembly_of(struct io *io, raft_id from)
 {
@@ -528,7 +534,8 @@ enum status io_receive(struct io *io, raft_id from, struct bytes frame, uint64_t
     return STATUS_OK;
 }
 
-/* ---- making and closing ------------------------------------------------------------------------------------------------- */
+/* ---- making and closing
+ * ------------------------------------------------------------------------------------------------- */
 
 static int io_raft_init(struct raft_io *raft, raft_id id, const char *address)
 {

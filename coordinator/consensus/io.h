@@ -45,16 +45,16 @@ struct io {
     raft_io_recv_cb recv;
     uint64_t now_us;    /* libraft's: counts from a start of its own */
     uint64_t origin_us; /* the caller's clock at its first event */
-    uint64_t durable; /* ticket */
+    uint64_t durable;   /* ticket */
     uint64_t hard_state_ticket;
     raft_term term;
-    raft_index snapshot_index;   /* of the newest durable snapshot */
-    raft_index restoring_index;  /* of the snapshot that libraft restores or will restore next */
-    struct list writes;          /* io_write: appends and snapshots on their way to the disk */
-    struct list outbox;          /* io_message */
-    struct list snapshots_out;   /* io_message: InstallSnapshot */
-    struct list callbacks;       /* io_message: sent, callback due */
-    struct list gets;            /* io_get */
+    raft_index snapshot_index;  /* of the newest durable snapshot */
+    raft_index restoring_index; /* of the snapshot that libraft restores or will restore next */
+    struct list writes;         /* io_write: appends and snapshots on their way to the disk */
+    struct list outbox;         /* io_message */
+    struct list snapshots_out;  /* io_message: InstallSnapshot */
+    struct list callbacks;      /* io_message: sent, callback due */
+    struct list gets;           /* io_get */
     struct io_assembly assemblies[IO_ASSEMBLIES_MAX];
     bool abandoned;
 };

@@ -41,7 +41,8 @@ struct replog {
     struct role role; /* as last reported */
 };
 
-/* ---- the state machine -------------------------------------------------------------------------------------------- */
+/* ---- the state machine --------------------------------------------------------------------------------------------
+ */
 
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *command, void **result)
 {
@@ -88,7 +89,8 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *snapshot)
     return 0;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------- */
+/* ---- opening -------------------------------------------------------------------------------------------------------
+ */
 
 static enum status check_config(const struct replog_config *config, struct error *error)
 {
@@ -246,7 +248,8 @@ void replog_abandon(struct replog *replog)
     replog_close(replog);
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------------------------------
+ */
 
 static void report_role(struct replog *replog)
 {
@@ -295,7 +298,8 @@ enum status replog_receive(struct replog *replog, uint64_t raft_id, struct bytes
     return status;
 }
 
-/* ---- proposing ------------------------------------------------------------------------------------------------------- */
+/* ---- proposing
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void on_applied(struct raft_apply *request, int rv, void *result)
 {

@@ -59,10 +59,10 @@ struct replog_config {
     unsigned snapshot_threshold;  /* entries between snapshots, e.g. 4096 */
     struct replog_peers peers;
     struct replog_fsm fsm;
-    uint64_t incarnation;     /* of the cluster; 0: what the log says, 1 at a first start */
-    uint64_t seed;            /* of election timeouts; 0: from the system */
-    const struct disk *disk;  /* NULL: the file system */
-    bool disk_inline;         /* no writer's thread: replog_disk_ready writes one batch (simulator, tests) */
+    uint64_t incarnation;    /* of the cluster; 0: what the log says, 1 at a first start */
+    uint64_t seed;           /* of election timeouts; 0: from the system */
+    const struct disk *disk; /* NULL: the file system */
+    bool disk_inline;        /* no writer's thread: replog_disk_ready writes one batch (simulator, tests) */
     void *context;
     /* Leadership or term changed. `leading` is true only once this term's barrier is applied. */
     void (*on_role)(void *context, bool leading, uint64_t leader_raft_id, uint64_t term);

@@ -17,12 +17,6 @@ struct frame {
     uint8_t data[];
 };
 
-struct write {
-    struct replog_propose propose;
-    struct cluster *cluster;
-    uint64_t value;
-};
-
 #define PROMISE(cluster, expression)                                                                                   \
     do {                                                                                                               \
         if (!(expression)) {                                                                                           \
@@ -37,7 +31,8 @@ static bool chance(struct cluster *cluster, unsigned permille)
     return rng_below(&cluster->rng, 1000) < permille;
 }
 
-/* ---- the state machine ----------------------------------------------------------------------------------------------- */
+/* ---- the state machine
+ * ----------------------------------------------------------------------------------------------- */
 
 static void check_hash(struct cluster *cluster, const struct cluster_state *state)
 {
@@ -96,7 +91,8 @@ static __attribute__((noreturn)) void on_fatal(void *context, enum status status
     check_failed("no fatal", __FILE__, __LINE__, __func__);
 }
 
-/* ---- the network ------------------------------------------------------------------------------------------------------ */
+/* ---- the network
+ * ------------------------------------------------------------------------------------------------------ */
 
 static enum status on_send(void *context, uint64_t to, struct bytes data)
 {
@@ -122,8 +118,7 @@ static void deliver(struct cluster *cluster, struct frame *frame)
     struct cluster_node *to = &cluster->nodes[frame->to - 1];
     if (to->replog == NULL || from->cut_off || to->cut_off)
         return;
-    enum status status =
-        replog_receive(to->replog, frame->from, bytes_of(frame->data, frame->length), cluster->now_us);
+    enum status status = replog_receive(to->replog, frame->from, bytes_of(frame->data, frame->length), cluster->now_us);
     PROMISE(cluster, status == STATUS_OK || status == STATUS_FULL);
 }
 
@@ -146,7 +141,8 @@ static void deliver_due(struct cluster *cluster)
     }
 }
 
-/* ---- nodes -------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes
+ * -------------------------------------------------------------------------------------------------------------- */
 
 static enum status no_sync(void *context, int file, struct error *error)
 {
@@ -248,7 +244,8 @@ void cluster_restart(struct cluster *cluster, unsigned node)
         open_node(cluster, &cluster->nodes[node], false);
 }
 
-/* ---- time --------------------------------------------------------------------------------------------------------------- */
+/* ---- time
+ * --------------------------------------------------------------------------------------------------------------- */
 
 void cluster_step(struct cluster *cluster)
 {
@@ -281,17 +278,17 @@ struct cluster_node *cluster_leader(struct cluster *cluster)
     return leader;
 }
 
-/* ---- writes --------------------------------------------------------------------------------------------------------------- */
+/* ---- writes
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static void on_done(struct replog_propose *propose, enum status status, uint64_t index)
 {
-    struct write *write = CONTAINER_OF(propose, struct write, propose);
+    struct cluster_write *write = CONTAINER_OF(propose, struct cluster_write, propose);
     if (status == STATUS_OK) {
         PROMISE(write->cluster, index > 0);
         write->cluster->acknowledged[write->value] = 1;
         write->cluster->acknowledged_count++;
     }
-    mem_free(write);
 }
 
 bool cluster_propose(struct cluster *cluster)
@@ -301,15 +298,11 @@ bool cluster_propose(struct cluster *cluster)
         return false;
     uint8_t command[200] = {0};
     store_u64le(command, cluster->values);
-    struct write *write = mem_new(struct write);
-    write->propose = (struct replog_propose){.context = cluster, .done = on_done};
-    write->cluster = cluster;
-    write->value = cluster->values++;
+    struct cluster_write *write = &cluster->writes[cluster->values];
+    *write = (struct cluster_write){.propose = {.done = on_done}, .cluster = cluster, .value = cluster->values++};
     size_t length = 8 + rng_below(&cluster->rng, sizeof command - 8);
     enum status status = replog_propose(leader->replog, &write->propose, bytes_of(command, length));
     PROMISE(cluster, status == STATUS_OK || status == STATUS_FULL || status == STATUS_NOT_LEADER);
-    if (status != STATUS_OK)
-        mem_free(write);
     return status == STATUS_OK;
 }
 

@@ -35,6 +35,12 @@ struct cluster_node {
     uint64_t up_at_us; /* when a crashed node comes back */
 };
 
+struct cluster_write {
+    struct replog_propose propose;
+    struct cluster *cluster;
+    uint64_t value;
+};
+
 struct cluster {
     uint64_t seed;
     struct rng rng;
@@ -49,6 +55,7 @@ struct cluster {
     unsigned election_timeout_ms;
     unsigned snapshot_threshold;
     uint64_t values; /* proposed so far */
+    struct cluster_write writes[CLUSTER_VALUES_MAX];
     uint8_t acknowledged[CLUSTER_VALUES_MAX];
     unsigned acknowledged_count;
     uint64_t hash_at[CLUSTER_INDEX_MAX];
@@ -62,7 +69,7 @@ void cluster_run(struct cluster *cluster, unsigned ms);
 void cluster_crash(struct cluster *cluster, unsigned node);
 void cluster_restart(struct cluster *cluster, unsigned node);
 struct cluster_node *cluster_leader(struct cluster *cluster); /* NULL: none */
-bool cluster_propose(struct cluster *cluster);               /* one value to the leader; false without one */
+bool cluster_propose(struct cluster *cluster);                /* one value to the leader; false without one */
 /* Everything healthy again: runs until one more write is acknowledged and applied everywhere, or aborts. */
 void cluster_settle(struct cluster *cluster);
 

@@ -38,7 +38,8 @@ static void run_with_load(unsigned ms, unsigned proposals_permille)
     }
 }
 
-/* ---- without faults --------------------------------------------------------------------------------------------------- */
+/* ---- without faults
+ * --------------------------------------------------------------------------------------------------- */
 
 static void test_three_voters_elect_and_commit(void **state)
 {
@@ -98,7 +99,8 @@ static void test_failover_is_fast(void **state)
     for_seeds(10, leader_dies);
 }
 
-/* ---- with faults ------------------------------------------------------------------------------------------------------ */
+/* ---- with faults
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void lossy_network(uint64_t seed)
 {
