@@ -8,6 +8,10 @@
 #include "model/gguf.h"
 #include "model/owner.h"
 
+/* " ab" as byte-level vocabularies write it, and as SentencePiece does. */
+#define SPACE_LETTER_AB "\xc4\xa0\x61\x62"
+#define SPACE_MARK_AB   "\xe2\x96\x81\x61\x62"
+
 const char made_config[] =
     "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_act\": \"silu\", "
     "\"hidden_size\": 32, \"intermediate_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, "
@@ -178,19 +182,9 @@ static void llama_values(struct maker *maker)
 
 static void byte_level_values(struct maker *maker)
 {
-    static const char *const tokens[MADE_VOCAB] = {"<end>",
-                                                   "<tool>",
-                                                   "a",
-                                                   "b",
-                                                   "\xc4\xa0",
-                                                   "\xc3\xa9",
-                                                   "ab",
-                                                   "ba",
-                                                   "\xc4\xa0"
-                                                   "ab",
-                                                   "<turn>",
-                                                   "[unused]",
-                                                   "\xe2\x96\x81"};
+    static const char *const tokens[MADE_VOCAB] = {"<end>",         "<tool>",   "a",        "b",
+                                                   "\xc4\xa0",      "\xc3\xa9", "ab",       "ba",
+                                                   SPACE_LETTER_AB, "<turn>",   "[unused]", "\xe2\x96\x81"};
     static const uint32_t kinds[MADE_VOCAB] = {3, 4, 1, 1, 1, 1, 1, 1, 1, 3, 5, 1};
     static const char *const merges[] = {"a b", "b a", "\xc4\xa0 ab"};
     value_text(maker, "tokenizer.ggml.model", "gpt2");
@@ -207,19 +201,8 @@ static void byte_level_values(struct maker *maker)
 
 static void spm_values(struct maker *maker)
 {
-    static const char *const tokens[MADE_VOCAB] = {"<unk>",
-                                                   "<s>",
-                                                   "</s>",
-                                                   "<0x00>",
-                                                   "<0x0A>",
-                                                   "<0xFF>",
-                                                   "a",
-                                                   "b",
-                                                   "\xe2\x96\x81",
-                                                   "ab",
-                                                   "\xe2\x96\x81"
-                                                   "ab",
-                                                   "<tool>"};
+    static const char *const tokens[MADE_VOCAB] = {"<unk>", "<s>", "</s>",         "<0x00>", "<0x0A>",      "<0xFF>",
+                                                   "a",     "b",   "\xe2\x96\x81", "ab",     SPACE_MARK_AB, "<tool>"};
     static const uint32_t kinds[MADE_VOCAB] = {2, 3, 3, 6, 6, 6, 1, 1, 1, 1, 1, 4};
     static const float scores[MADE_VOCAB] = {0, 0, 0, 0, 0, 0, -3, -4, -5, -1, -2, 0};
     uint32_t bits[MADE_VOCAB];
