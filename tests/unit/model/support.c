@@ -190,7 +190,7 @@ static void byte_level_values(struct maker *maker)
     value_text(maker, "tokenizer.ggml.model", "gpt2");
     value_text(maker, "tokenizer.ggml.pre", "gpt-2");
     value_texts(maker, "tokenizer.ggml.tokens", tokens, MADE_VOCAB);
-    value_words(maker, "tokenizer.ggml.token_type", GGUF_I32, kinds, MADE_VOCAB);
+    value_words(maker, "tokenizer.ggml.token_type", GGUF_I32, kinds, MADE_VOCAB - maker->recipe->types_cut);
     value_texts(maker, "tokenizer.ggml.merges", merges, COUNT_OF(merges));
     value_u32(maker, "tokenizer.ggml.bos_token_id", 9);
     value_u32(maker, "tokenizer.ggml.eos_token_id", 0);
@@ -209,7 +209,7 @@ static void spm_values(struct maker *maker)
     memcpy(bits, scores, sizeof bits);
     value_text(maker, "tokenizer.ggml.model", "llama");
     value_texts(maker, "tokenizer.ggml.tokens", tokens, MADE_VOCAB);
-    value_words(maker, "tokenizer.ggml.token_type", GGUF_I32, kinds, MADE_VOCAB);
+    value_words(maker, "tokenizer.ggml.token_type", GGUF_I32, kinds, MADE_VOCAB - maker->recipe->types_cut);
     value_words(maker, "tokenizer.ggml.scores", GGUF_F32, bits, MADE_VOCAB);
     value_u32(maker, "tokenizer.ggml.bos_token_id", 1);
     value_u32(maker, "tokenizer.ggml.eos_token_id", 2);

@@ -41,6 +41,7 @@ struct gguf_recipe {
     const char *twice;    /* a key or tensor that comes twice */
     bool output;          /* not tied */
     bool spm;             /* SentencePiece-style vocabulary */
+    size_t types_cut;     /* entries that token_type lacks */
     bool no_tensors;
     bool overlap;      /* all tensors at offset 0 */
     size_t misaligned; /* added to the first tensor's offset */

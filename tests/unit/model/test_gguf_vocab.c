@@ -101,6 +101,8 @@ static void refusals(void **state)
         {"tokenizer.ggml.merges", {.without = {"tokenizer.ggml.merges"}}},
         {"tokenizer.ggml.scores", {.without = {"tokenizer.ggml.scores"}, .spm = true}},
         {"token_type", {.without = {"tokenizer.ggml.token_type"}, .spm = true}},
+        {"an array of 12 entries", {.types_cut = 1}},
+        {"an array of 12 entries", {.types_cut = MADE_VOCAB, .spm = true}},
         {"tokenizer.ggml.token_type", {.text_key = "tokenizer.ggml.token_type", .text_value = "x"}},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

@@ -370,9 +370,14 @@ static void missing_parts(void **state)
     folder_write(&empty, "config.json", bytes_of_text(made_config));
     assert_int_equal(model_open(empty.path, NULL, &desc, &error), STATUS_NOT_FOUND);
     assert_non_null(strstr(error.text, "no weights"));
-    folder_write(&empty, "model.safetensors.index.json", BYTES_LITERAL("{\"weight_map\": {\"a\": \"../w\"}}"));
-    assert_int_equal(model_open(empty.path, NULL, &desc, &error), STATUS_INVALID);
-    assert_non_null(strstr(error.text, "isn't one of the folder"));
+    static const char *const outside[] = {"../w", "a/w", "/w", ".w", ""};
+    for (size_t i = 0; i < COUNT_OF(outside); i++) {
+        char index[64];
+        snprintf(index, sizeof index, "{\"weight_map\": {\"a\": \"%s\"}}", outside[i]);
+        folder_write(&empty, "model.safetensors.index.json", bytes_of_text(index));
+        assert_int_equal(model_open(empty.path, NULL, &desc, &error), STATUS_INVALID);
+        assert_non_null(strstr(error.text, "isn't one of the folder"));
+    }
     struct model_options vocab_only = {.vocab_only = true};
     assert_int_equal(model_open(empty.path, &vocab_only, &desc, &error), STATUS_NOT_FOUND);
     assert_non_null(strstr(error.text, "tokenizer.json is missing"));

@@ -89,6 +89,7 @@ static void merges(void **state)
     assert_non_null(strstr(error.text, "a side is not in the vocabulary"));
     assert_int_equal(vocab_make_merge(&make, a, bytes_of(NULL, 0), &merge, &error), STATUS_INVALID);
     assert_int_equal(vocab_make_merge(&make, a, bytes_of(big, sizeof big), &merge, &error), STATUS_INVALID);
+    assert_int_equal(vocab_make_merge(&make, bytes_of(big, sizeof big), a, &merge, &error), STATUS_INVALID);
     assert_int_equal(vocab_make_merge(&make, bytes_of(big, 1024), a, &merge, &error), STATUS_INVALID);
     vocab_make_free(&make);
     assert_int_equal(vocab_make_init(&make, &arena, 0, &error), STATUS_LIMIT);
