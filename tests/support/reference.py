@@ -10,9 +10,10 @@ unseen. One JSON line a step: {"step", "id", "margin", "top"}; with --jsonl one 
 "finish"}.
 
 --activations f64 computes with the exactly dequantised weights. --activations int8 is what the engine's contract says
-for weights in integer formats: activations are rounded to int8 in blocks of 32 (d = max |x| / 127, nearest even), dot
-products are exact integers, and blocks are added in ascending order by fused multiply-adds in float32. The rest stays
-in float64, so results equal the engine's but for the roundings of norms, attention and activations in between.
+for weights in integer formats: activations are rounded to int8 in blocks of 32 (d = max |x| / 127, then x times 1 / d to
+nearest even), dot products are exact integers, and blocks are added in ascending order by fused multiply-adds in
+float32. The rest stays in float64, so results equal the engine's but for the roundings of norms, attention and
+activations in between.
 """
 
 import argparse
@@ -72,8 +73,8 @@ class Matrix:
     def _times_int8(self, x):
         blocks = x.reshape(len(x), -1, BLOCK)
         d = np.abs(blocks).max(axis=2) / np.float32(127)
-        safe = np.where(d == 0, np.float32(1), d)
-        a = np.rint(blocks / safe[..., None])  # float32 division, nearest even
+        inverse = np.divide(np.float32(1), d, out=np.zeros_like(d), where=d != 0)
+        a = np.rint(blocks * inverse[..., None])  # both in float32; nearest even
         out = np.zeros((len(x), len(self.q)), np.float32)
         for b in range(blocks.shape[1]):
             # |sum| <= 32 * 127 * 128 < 2^24: exact in float32.
