@@ -40,7 +40,7 @@ class Formats(Files):
             model = TinyModel(3, shape)
             a = self.logits(model, "a.gguf", "F32")
             b = self.logits(model, "hf", "F32")
-            self.assertLess(np.abs(a - b).max(), 1e-9)  # a GGUF's epsilon is a float32
+            self.assertLess(np.abs(a - b).max(), 1e-6)  # a GGUF's epsilon is a float32
             self.assertTrue(np.array_equal(b, self.logits(model, "hf-shards", "F32", 3, 4)))
 
     def test_versions_differ_in_their_number_only(self):
