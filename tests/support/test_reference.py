@@ -169,6 +169,18 @@ class Text(Files):
         self.assertEqual(tokenizer.encode("a<|im_end|>").ids[-1], EOS)
         self.assertLess(len(tokenizer.encode("the shoal and the fish").ids), 10)  # merges are used
 
+    def test_sentencepiece_style_too(self):
+        from tokenizers import Tokenizer
+
+        model = TinyModel(1, Shape(tokenizer="spm"))
+        model.write(self.folder / "hf")
+        tokenizer = Tokenizer.from_file(str(self.folder / "hf" / "tokenizer.json"))
+        for text in ("The shoal turns. 1234 fish?", "na\u00efve \u9b5a\n\n  x"):
+            ids = tokenizer.encode(text).ids
+            self.assertEqual(tokenizer.decode(ids, skip_special_tokens=False), text)
+        self.assertLess(len(tokenizer.encode("the shoal and the fish").ids), 12)
+        self.assertEqual(tokenizer.encode("a<|im_end|>").ids[-1], EOS)
+
 
 class Stories(unittest.TestCase):
     def setUp(self):

@@ -4,9 +4,9 @@
     tiny_model.py OUT [--seed 1] [--type Q4_0] [--gguf-version 2] [--shards 3] [--dim 64] ...
 
 OUT is a .gguf file or a folder (Hugging Face). The weights are random, but shaped so that greedy text keeps moving,
-ends by itself now and then, and decides by margins that arithmetic noise does not turn; the tokenizer is a real
-byte-level BPE with ChatML's control tokens and template. The same seed gives the same function in every format, up to
-the rounding of the weights. Needs numpy and the standard library only.
+ends by itself now and then, and decides by margins that arithmetic noise does not turn; the tokenizer is a real one
+(byte-level BPE, or SentencePiece-style with byte fallback) with ChatML's control tokens and template. The same seed
+gives the same function in every format, up to the rounding of the weights. Needs numpy and the standard library only.
 """
 
 import argparse
@@ -23,9 +23,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import model_files  # noqa: E402
 from model_files import F32, U32, Floats, Ints, Strings  # noqa: E402
 
-CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # ids 0, 1, 2; the last one ends generation
-ADDED = ["<tool_call>", "</tool_call>"]  # user-defined: they match in client text
-EOS = 2
+# Ids 0 to 4, as (piece, type in a GGUF): 2 unknown, 3 control, 4 user-defined, which match in client text.
+SPECIALS = {
+    "bpe": [("<|endoftext|>", 3), ("<|im_start|>", 3), ("<|im_end|>", 3), ("<tool_call>", 4), ("</tool_call>", 4)],
+    "spm": [("<unk>", 2), ("<|im_start|>", 3), ("<|im_end|>", 3), ("<tool_call>", 4), ("</tool_call>", 4)],
+}
+BOS, EOS = 1, 2
+MARK = "\u2581"
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
@@ -59,7 +63,11 @@ class Shape:
     context: int = 2048
     tied: bool = False
     rope_base: float = 10000.0
-    rope: str = "none"  # none, linear, llama3
+    rope: str = "none"
+    tokenizer: str = "bpe"
+
+
+CHOICES = {"rope": ["none", "linear", "llama3"], "tokenizer": list(SPECIALS)}
 
 
 def byte_characters():
@@ -69,11 +77,17 @@ def byte_characters():
     return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
 
 
-def learn_merges(count):
-    """Byte-pair encoding (Sennrich et al., 2016) of CORPUS; ties by the pair itself."""
+def split_words(tokenizer):
+    """The corpus in words, each a tuple of first symbols, with their counts."""
     table = byte_characters()
-    words = Counter(re.findall(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+", CORPUS))
-    words = {tuple(table[b] for b in word.encode()): n for word, n in words.items()}
+    if tokenizer == "bpe":
+        pieces = Counter(re.findall(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+", CORPUS))
+        return {tuple(table[b] for b in word.encode()): n for word, n in pieces.items()}
+    return {tuple(MARK + word): n for word, n in Counter(re.findall(r"[A-Za-z]+|[^\sA-Za-z]+", CORPUS)).items()}
+
+
+def learn_merges(words, count):
+    """Byte-pair encoding (Sennrich et al., 2016); ties by the pair itself."""
     merges = []
     while len(merges) < count:
         pairs = Counter()
@@ -105,21 +119,29 @@ class TinyModel:
 
     def __init__(self, seed=1, shape=None):
         self.seed, self.shape = seed, shape or Shape()
+        s = self.shape
+        words = split_words(s.tokenizer)
         table = byte_characters()
-        base = [table[b] for b in range(256)] if self.shape.alphabet == 256 else []
-        if not base:  # letters first, so that a small alphabet is still text
-            base = [table[ord(" ")]] + [chr(ord("a") + i) for i in range(self.shape.alphabet - 1)]
-        self.merges = [m for m in learn_merges(self.shape.merges) if self.shape.alphabet == 256]
-        self.tokens = CONTROL + ADDED + base + [a + b for a, b in self.merges]
-        self.vocab = len(self.tokens) + self.shape.padding
+        if s.alphabet < 256:  # letters first, so that a small alphabet is still text
+            base = [table[ord(" ")]] + [chr(ord("a") + i) for i in range(s.alphabet - 1)]
+            self.merges = list(zip(base, base[1:]))[: s.merges]
+        else:
+            base, self.merges = [table[b] for b in range(256)], learn_merges(words, s.merges)
+        pieces = [(piece, 1) for piece in base]
+        if s.tokenizer == "spm":
+            letters = sorted({letter for word in words for letter in word})
+            pieces = [(f"<0x{b:02X}>", 6) for b in range(256)] + [(letter, 1) for letter in letters]
+        pieces = SPECIALS[s.tokenizer] + pieces + [(a + b, 1) for a, b in self.merges]
+        self.tokens, self.kinds = [piece for piece, _ in pieces], [kind for _, kind in pieces]
+        self.vocab = len(self.tokens) + s.padding
         self.tensors = self._weights(np.random.default_rng([seed, 0x5F0A1]))
 
     def _output_scales(self):
         """How loud each token is: readable text speaks, raw bytes and control tokens whisper, the end of the text
         comes up once in a while."""
         scales = np.full(self.vocab, 0.15)
-        for i, piece in enumerate(self.tokens):
-            if i >= len(CONTROL) + len(ADDED) and all(0x21 <= ord(c) < 0x7F or c == "\u0120" for c in piece):
+        for i, (piece, kind) in enumerate(zip(self.tokens, self.kinds)):
+            if kind == 1 and all(0x21 <= ord(c) < 0x7F or c in "\u0120" + MARK for c in piece):
                 scales[i] = 1.0
         scales[EOS] = 1.25
         return scales[:, None]
@@ -166,32 +188,46 @@ class TinyModel:
             "num_attention_heads": s.heads, "num_key_value_heads": s.kv_heads, "head_dim": s.head_dim,
             "max_position_embeddings": s.context, "rms_norm_eps": 1e-5, "rope_theta": s.rope_base,
             "rope_scaling": scaling, "tie_word_embeddings": s.tied, "vocab_size": self.vocab,
-            "bos_token_id": 1, "eos_token_id": EOS, "attention_bias": False, "mlp_bias": False,
+            "bos_token_id": BOS, "eos_token_id": EOS, "attention_bias": False, "mlp_bias": False,
             "torch_dtype": {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[dtype],
         }
 
     def tokenizer_json(self):
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-        added = [{"id": i, "content": piece, **flags, "special": i < len(CONTROL)}
-                 for i, piece in enumerate(CONTROL + ADDED)]
-        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        added = [{"id": i, "content": piece, **flags, "special": kind != 4}
+                 for i, (piece, kind) in enumerate(SPECIALS[self.shape.tokenizer])]
+        rules = self._spm_rules() if self.shape.tokenizer == "spm" else self._bpe_rules()
+        spm = self.shape.tokenizer == "spm"
         return {
-            "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-            "pre_tokenizer": {"type": "Sequence",
-                              "pretokenizers": [{"type": "Digits", "individual_digits": True}, level]},
-            "post_processor": None, "decoder": level,
-            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, **rules,
+            "post_processor": None,
+            "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>" if spm else None,
+                      "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": spm,
+                      "byte_fallback": spm, "ignore_merges": False,
                       "vocab": {piece: i for i, piece in enumerate(self.tokens)},
                       "merges": [f"{a} {b}" for a, b in self.merges]},
         }
+
+    def _bpe_rules(self):
+        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        digits = {"type": "Digits", "individual_digits": True}
+        return {"normalizer": None, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, level]},
+                "decoder": level}
+
+    def _spm_rules(self):
+        replace = lambda a, b: {"type": "Replace", "pattern": {"String": a}, "content": b}
+        prepend = {"type": "Prepend", "prepend": MARK}
+        strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+        return {"normalizer": {"type": "Sequence", "normalizers": [prepend, replace(" ", MARK)]}, "pre_tokenizer": None,
+                "decoder": {"type": "Sequence", "decoders": [replace(MARK, " "), {"type": "ByteFallback"},
+                                                             {"type": "Fuse"}, strip]}}
 
     def write_hf(self, folder, dtype="F32", shards=1):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write = lambda name, value: (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=1))
         write("config.json", self.config(dtype))
-        write("generation_config.json", {"bos_token_id": 1, "eos_token_id": [EOS]})
+        write("generation_config.json", {"bos_token_id": BOS, "eos_token_id": [EOS]})
         write("tokenizer.json", self.tokenizer_json())
         write("tokenizer_config.json", {"add_bos_token": False, "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
                                         "chat_template": TEMPLATE, "model_max_length": self.shape.context})
@@ -204,7 +240,6 @@ class TinyModel:
 
     def metadata(self):
         s = self.shape
-        kinds = [3] * len(CONTROL) + [4] * len(ADDED) + [1] * (len(self.tokens) - len(CONTROL) - len(ADDED))
         padding = [f"[PAD{i}]" for i in range(s.padding)]
         out = {
             "general.architecture": "llama", "general.name": f"tiny {self.seed}",
@@ -214,13 +249,19 @@ class TinyModel:
             "llama.attention.key_length": U32(s.head_dim), "llama.attention.value_length": U32(s.head_dim),
             "llama.attention.layer_norm_rms_epsilon": F32(1e-5), "llama.rope.dimension_count": U32(s.head_dim),
             "llama.rope.freq_base": F32(s.rope_base), "llama.vocab_size": U32(self.vocab),
-            "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
             "tokenizer.ggml.tokens": Strings(self.tokens + padding),
-            "tokenizer.ggml.token_type": Ints(kinds + [5] * s.padding),
-            "tokenizer.ggml.merges": Strings(f"{a} {b}" for a, b in self.merges),
-            "tokenizer.ggml.bos_token_id": U32(1), "tokenizer.ggml.eos_token_id": U32(EOS),
+            "tokenizer.ggml.token_type": Ints(self.kinds + [5] * s.padding),
+            "tokenizer.ggml.bos_token_id": U32(BOS), "tokenizer.ggml.eos_token_id": U32(EOS),
             "tokenizer.ggml.add_bos_token": False, "tokenizer.chat_template": TEMPLATE,
         }
+        if s.tokenizer == "bpe":
+            out.update({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
+                        "tokenizer.ggml.merges": Strings(f"{a} {b}" for a, b in self.merges)})
+        else:  # the earlier a piece was merged, the higher its score
+            first = len(self.tokens) - len(self.merges)
+            scores = [float(min(0, first - 1 - i)) for i in range(self.vocab)]
+            out.update({"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default",
+                        "tokenizer.ggml.unknown_token_id": U32(0), "tokenizer.ggml.scores": Floats(scores)})
         if s.rope == "linear":
             out["llama.rope.scaling.type"] = "linear"
             out["llama.rope.scaling.factor"] = F32(2.0)
@@ -293,8 +334,8 @@ def main():
         name = "--" + field.name.replace("_", "-")
         if field.type is bool:
             parser.add_argument(name, action="store_true")
-        elif field.name == "rope":
-            parser.add_argument(name, default="none", choices=["none", "linear", "llama3"])
+        elif field.name in CHOICES:
+            parser.add_argument(name, default=field.default, choices=CHOICES[field.name])
         else:
             parser.add_argument(name, type=field.type, default=field.default)
     args = parser.parse_args()
