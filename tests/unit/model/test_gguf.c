@@ -311,6 +311,33 @@ static void every_flip_is_survived(void **state)
     }
 }
 
+/* Each allocation fails in turn, until none is left to fail. */
+static void every_lack_of_memory_is_survived(void **state)
+{
+    (void)state;
+    for (int spm = 0; spm < 2; spm++) {
+        struct buf file;
+        struct model_desc *desc;
+        void *copy;
+        buf_init(&file, 1 << 22);
+        make_gguf(&(struct gguf_recipe){.spm = spm == 1, .tensor = "rope_freqs.weight", .columns = 4}, &file);
+        memcpy(file.data + file.length - 16, (float[]){1, 1, 1, 1}, 16);
+        enum status status = STATUS_NO_MEMORY;
+        long calls = 0;
+        for (; status != STATUS_OK; calls++) {
+            struct error error = {0};
+            mem_fail_after(calls);
+            status = open_gguf_bytes(buf_bytes(&file), false, &desc, &copy, &error);
+            mem_fail_after(-1);
+            if (status != STATUS_OK && status != STATUS_NO_MEMORY)
+                fail_msg("after %ld: %s: %s", calls, status_name(status), error.text);
+        }
+        assert_true(calls > 1);
+        drop(desc, copy);
+        buf_free(&file);
+    }
+}
+
 static void values_are_decoded(void **state)
 {
     (void)state;
@@ -348,6 +375,7 @@ int main(void)
         cmocka_unit_test(counts_beyond_the_file_allocate_nothing),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_flip_is_survived),
+        cmocka_unit_test(every_lack_of_memory_is_survived),
         cmocka_unit_test(values_are_decoded),
     };
     return cmocka_run_group_tests_name("model.gguf", tests, NULL, NULL);
