@@ -28,22 +28,6 @@ struct io_write {
     } cb;
 };
 
-struct io_frame {
-    struct list node;
-    size_t length;
-    uint8_t data[];
-};
-
-struct io_message {
-    struct list node;
-    struct list frames;
-    raft_id to;
-    uint64_t ticket; /* sent once this is durable */
-    struct raft_io_send *request;
-    raft_io_send_cb cb; /* NULL: libraft may have freed the request */
-    int rv;
-};
-
 struct io_get {
     struct list node;
     struct raft_io_snapshot_get *request;
@@ -57,12 +41,10 @@ static struct io *io_of(const struct raft_io *raft)
 
 static __attribute__((noreturn)) void die(struct io *io, enum status status, const char *why)
 {
-    LOG_E("consensus", "io_failed", "status=%s why=%s", status_name(status), log_quoted(why));
     io->fatal(io->context, status, why);
 }
 
-/* ---- the log
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- the log ----------------------------------------------------------------------------------------------------- */
 
 static int io_set_term(struct raft_io *raft, raft_term term)
 {
@@ -141,8 +123,7 @@ static int io_snapshot_put(struct raft_io *raft, unsigned trailing, struct raft_
     return 0;
 }
 
-/* ---- reading back
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- reading back ------------------------------------------------------------------------------------------------ */
 
 /* A raft_snapshot of libraft's own memory; NULL when the configuration is not one. */
 static struct raft_snapshot *make_snapshot(const struct wal_snapshot *from)
@@ -239,97 +220,17 @@ static void run_get(struct io *io, struct io_get *get)
     get->cb(get->request, snapshot, 0);
 }
 
-/* ---- sending
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------------------------------------------------
+ */
 
-static void add_frame(void *context, struct bytes frame)
-{
-    struct io_message *message = context;
-    struct io_frame *copy = mem_alloc(sizeof *copy + frame.length);
-    copy->length = frame.length;
-    memcpy(copy->data, frame.data, frame.length);
-    list_push_back(&message->frames, &copy->node);
-}
-
-static void drop_frames(struct io_message *message)
-{
-    while (!list_empty(&message->frames)) {
-        struct io_frame *frame = LIST_ENTRY(list_first(&message->frames), struct io_frame, node);
-        list_remove(&frame->node);
-        mem_free(frame);
-    }
-}
-
-static int io_send(struct raft_io *raft, struct raft_io_send *request, const struct raft_message *from,
+static int io_send(struct raft_io *raft, struct raft_io_send *request, const struct raft_message *message,
                    raft_io_send_cb cb)
 {
     struct io *io = io_of(raft);
-    struct error error = {0};
-    struct io_message *message = mem_new(struct io_message);
-    list_init(&message->frames);
-    if (rpc_encode(from, add_frame, message, &error) != STATUS_OK) {
-        LOG_E("consensus", "message_not_sent", "why=%s", log_quoted(error.text));
-        drop_frames(message);
-        mem_free(message);
-        return RAFT_TOOBIG;
-    }
-    message->to = from->server_id;
-    message->ticket = io->hard_state_ticket;
-    message->request = request;
-    message->cb = cb;
-    list_push_back(from->type == RAFT_IO_INSTALL_SNAPSHOT ? &io->snapshots_out : &io->outbox, &message->node);
-    return 0;
+    return outbox_add(&io->outbox, message, io->hard_state_ticket, request, cb);
 }
 
-static void finish_message(struct io *io, struct io_message *message)
-{
-    drop_frames(message);
-    list_remove(&message->node);
-    list_push_back(&io->callbacks, &message->node);
-}
-
-/* Sends up to `limit` frames; false when the message isn't finished and is to be tried again later. */
-static bool send_frames(struct io *io, struct io_message *message, unsigned limit, bool patient)
-{
-    while (!list_empty(&message->frames)) {
-        struct io_frame *frame = LIST_ENTRY(list_first(&message->frames), struct io_frame, node);
-        if (limit-- == 0)
-            return false;
-        enum status status = io->peers.send(io->peers.context, message->to, bytes_of(frame->data, frame->length));
-        if (status == STATUS_FULL && patient)
-            return false;
-        if (status != STATUS_OK) {
-            message->rv = RAFT_NOCONNECTION;
-            return true;
-        }
-        list_remove(&frame->node);
-        mem_free(frame);
-    }
-    return true;
-}
-
-static void empty_outbox(struct io *io)
-{
-    while (!list_empty(&io->outbox)) {
-        struct io_message *message = LIST_ENTRY(list_first(&io->outbox), struct io_message, node);
-        if (message->ticket > io->durable)
-            return;
-        send_frames(io, message, UINT32_MAX, false);
-        finish_message(io, message);
-    }
-}
-
-static void send_chunks(struct io *io)
-{
-    LIST_FOR_EACH (node, &io->snapshots_out) {
-        struct io_message *message = LIST_ENTRY(node, struct io_message, node);
-        if (message->ticket <= io->durable && send_frames(io, message, IO_CHUNKS_PER_TICK, true))
-            finish_message(io, message);
-    }
-}
-
-/* ---- what is due
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- what is due ------------------------------------------------------------------------------------------------- */
 
 static void complete_write(struct io *io, struct io_write *write)
 {
@@ -354,18 +255,6 @@ static bool complete_next_write(struct io *io)
     return true;
 }
 
-static bool run_next_callback(struct io *io)
-{
-    if (list_empty(&io->callbacks))
-        return false;
-    struct io_message *message = LIST_ENTRY(list_first(&io->callbacks), struct io_message, node);
-    list_remove(&message->node);
-    if (message->cb != NULL)
-        message->cb(message->request, message->rv);
-    mem_free(message);
-    return true;
-}
-
 static bool run_next_get(struct io *io)
 {
     if (list_empty(&io->gets))
@@ -381,8 +270,8 @@ void io_settle(struct io *io)
 {
     bool again;
     do {
-        empty_outbox(io);
-        again = complete_next_write(io) || run_next_callback(io) || run_next_get(io);
+        outbox_send(&io->outbox, io->durable);
+        again = complete_next_write(io) || outbox_run_callback(&io->outbox) || run_next_get(io);
     } while (again);
 }
 
@@ -414,7 +303,7 @@ void io_tick(struct io *io, uint64_t now_us)
 {
     set_now(io, now_us);
     io->tick(&io->raft);
-    send_chunks(io);
+    outbox_send_chunks(&io->outbox, io->durable);
     io_settle(io);
 }
 
@@ -425,79 +314,7 @@ void io_disk_ready(struct io *io, uint64_t now_us)
     io_settle(io);
 }
 
-/* ---- receiving
- * --------------------------------------------------------------------------------------------------------- */
-
-static struct io_assembly *assembly_of(struct io *io, raft_id from)
-{
-    struct io_assembly *unused = NULL;
-    for (size_t i = 0; i < IO_ASSEMBLIES_MAX; i++) {
-        if (io->assemblies[i].from == from)
-            return &io->assemblies[i];
-        if (io->assemblies[i].from == 0 && unused == NULL)
-            unused = &io->assemblies[i];
-    }
-    if (unused != NULL) {
-        unused->from = from;
-        buf_init(&unused->data, RPC_SNAPSHOT_BYTES_MAX);
-    }
-    return unused;
-}
-
-static void clear_assembly(struct io_assembly *assembly)
-{
-    raft_configuration_close(&assembly->head.configuration);
-    buf_free(&assembly->data);
-    *assembly = (struct io_assembly){0};
-}
-
-static bool continues(const struct io_assembly *assembly, const struct rpc_chunk *chunk)
-{
-    const struct rpc_chunk *head = &assembly->head;
-    return chunk->offset == assembly->data.length && chunk->total_bytes == head->total_bytes &&
-           chunk->term == head->term && chunk->last_index == head->last_index && chunk->last_term == head->last_term &&
-           chunk->configuration_index == head->configuration_index;
-}
-
-/* Adds a chunk; true when it was the last one and *out is the whole message. A chunk out of order drops what was there:
- * the leader sends the snapshot again. */
-static bool assemble(struct io *io, raft_id from, struct rpc_chunk *chunk, struct raft_message *out)
-{
-    struct io_assembly *assembly = assembly_of(io, from);
-    if (assembly == NULL) {
-        raft_configuration_close(&chunk->configuration);
-        return false;
-    }
-    if (chunk->offset == 0) {
-        clear_assembly(assembly);
-        assembly->from = from;
-        assembly->head = *chunk; /* the configuration is the assembly's from here on */
-        buf_init(&assembly->data, RPC_SNAPSHOT_BYTES_MAX);
-    } else {
-        raft_configuration_close(&chunk->configuration);
-        if (!continues(assembly, chunk)) {
-            clear_assembly(assembly);
-            return false;
-        }
-    }
-    buf_append_bytes(&assembly->data, chunk->data);
-    if (assembly->data.length < assembly->head.total_bytes)
-        return false;
-    struct raft_buffer data = {.base = raft_malloc(assembly->data.length + 1), .len = assembly->data.length};
-    CHECK(data.base != NULL);
-    if (data.len > 0)
-        memcpy(data.base, assembly->data.data, data.len);
-    out->type = RAFT_IO_INSTALL_SNAPSHOT;
-    out->install_snapshot = (struct raft_install_snapshot){.term = assembly->head.term,
-                                                           .last_index = assembly->head.last_index,
-                                                           .last_term = assembly->head.last_term,
-                                                           .conf = assembly->head.configuration,
-                                                           .conf_index = assembly->head.configuration_index,
-                                                           .data = data};
-    raft_configuration_init(&assembly->head.configuration); /* libraft's now */
-    clear_assembly(assembly);
-    return true;
-}
+/* ---- receiving --------------------------------------------------------------------------------------------------- */
 
 static void free_append(struct raft_append_entries *append)
 {
@@ -520,7 +337,7 @@ enum status io_receive(struct io *io, raft_id from, struct bytes frame, uint64_t
         return status;
     }
     struct raft_message *message = &incoming.message;
-    if (incoming.is_chunk && !assemble(io, from, &incoming.chunk, message))
+    if (incoming.is_chunk && !assemblies_add(&io->assemblies, from, &incoming.chunk, message))
         return STATUS_OK;
     if (message->type == RAFT_IO_APPEND_ENTRIES && wal_queued_bytes(io->wal) > IO_BACKLOG_BYTES_MAX) {
         free_append(&message->append_entries);
@@ -534,8 +351,7 @@ enum status io_receive(struct io *io, raft_id from, struct bytes frame, uint64_t
     return STATUS_OK;
 }
 
-/* ---- making and closing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- making and closing ------------------------------------------------------------------------------------------ */
 
 static int io_raft_init(struct raft_io *raft, raft_id id, const char *address)
 {
@@ -586,18 +402,8 @@ static void io_close(struct raft_io *raft, raft_io_close_cb cb)
         get->cb(get->request, NULL, RAFT_CANCELED);
         mem_free(get);
     }
-    struct list *waiting[] = {&io->outbox, &io->snapshots_out};
-    for (size_t i = 0; i < COUNT_OF(waiting); i++) {
-        while (!list_empty(waiting[i])) {
-            struct io_message *message = LIST_ENTRY(list_first(waiting[i]), struct io_message, node);
-            message->rv = RAFT_CANCELED;
-            finish_message(io, message);
-        }
-    }
-    while (run_next_callback(io))
-        continue;
-    for (size_t i = 0; i < IO_ASSEMBLIES_MAX; i++)
-        clear_assembly(&io->assemblies[i]);
+    outbox_close(&io->outbox);
+    assemblies_free(&io->assemblies);
     wal_loaded_free(&io->loaded);
     if (io->abandoned)
         wal_abandon(io->wal);
@@ -608,15 +414,12 @@ static void io_close(struct raft_io *raft, raft_io_close_cb cb)
 
 void io_init(struct io *io, struct wal *wal, struct wal_loaded *loaded, const struct replog_config *config)
 {
-    *io = (struct io){
-        .wal = wal, .loaded = *loaded, .peers = config->peers, .context = config->context, .fatal = config->fatal};
+    *io = (struct io){.wal = wal, .loaded = *loaded, .context = config->context, .fatal = config->fatal};
     *loaded = (struct wal_loaded){0};
     io->now_us = clock_start_us;
     list_init(&io->writes);
-    list_init(&io->outbox);
-    list_init(&io->snapshots_out);
-    list_init(&io->callbacks);
     list_init(&io->gets);
+    outbox_init(&io->outbox, &config->peers);
     io->raft = (struct raft_io){
         .version = 1,
         .impl = io,

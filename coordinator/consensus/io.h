@@ -6,8 +6,7 @@
  *   frames          -> io_receive    -> rpc_decode -> libraft
  *
  * No callback of libraft's runs before the call that asked for it has returned: every entry point (tick, receive,
- * disk_ready) ends in a loop that runs what is due. A snapshot's chunks go out a few per tick, so that they never fill
- * the peers' queues; they are put together again per sender. Any failure of the log is fatal. One thread. */
+ * disk_ready) ends in a loop that runs what is due. Any failure of the log is fatal. One thread. */
 #ifndef SHOAL_COORDINATOR_CONSENSUS_IO_H
 #define SHOAL_COORDINATOR_CONSENSUS_IO_H
 
@@ -17,28 +16,18 @@
 
 #include "base/list.h"
 #include "base/status.h"
+#include "coordinator/consensus/assembly.h"
+#include "coordinator/consensus/outbox.h"
 #include "coordinator/consensus/replog.h"
 #include "coordinator/consensus/rpc.h"
 #include "coordinator/consensus/wal.h"
 
-enum {
-    IO_CHUNKS_PER_TICK = 4,                 /* of one snapshot */
-    IO_BACKLOG_BYTES_MAX = 64 << 20,        /* entries that wait for the disk; above it, AppendEntries are dropped */
-    IO_ASSEMBLIES_MAX = REPLOG_MEMBERS_MAX, /* snapshots being received, one per sender */
-};
-
-/* A snapshot that arrives in chunks. */
-struct io_assembly {
-    raft_id from; /* 0: free */
-    struct rpc_chunk head;
-    struct buf data;
-};
+enum { IO_BACKLOG_BYTES_MAX = 64 << 20 }; /* entries that wait for the disk; above it, AppendEntries are dropped */
 
 struct io {
     struct raft_io raft; /* for safe_init */
     struct wal *wal;
     struct wal_loaded loaded; /* until libraft took it */
-    struct replog_peers peers;
     void *context;
     void (*fatal)(void *context, enum status status, const char *why) __attribute__((noreturn));
     raft_io_tick_cb tick;
@@ -51,11 +40,9 @@ struct io {
     raft_index snapshot_index;  /* of the newest durable snapshot */
     raft_index restoring_index; /* of the snapshot that libraft restores or will restore next */
     struct list writes;         /* io_write: appends and snapshots on their way to the disk */
-    struct list outbox;         /* io_message */
-    struct list snapshots_out;  /* io_message: InstallSnapshot */
-    struct list callbacks;      /* io_message: sent, callback due */
     struct list gets;           /* io_get */
-    struct io_assembly assemblies[IO_ASSEMBLIES_MAX];
+    struct outbox outbox;
+    struct assemblies assemblies;
     bool abandoned;
 };
 

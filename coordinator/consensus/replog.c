@@ -41,8 +41,7 @@ struct replog {
     struct role role; /* as last reported */
 };
 
-/* ---- the state machine --------------------------------------------------------------------------------------------
- */
+/* ---- the state machine ------------------------------------------------------------------------------------------- */
 
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *command, void **result)
 {
@@ -89,8 +88,7 @@ static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *snapshot)
     return 0;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static enum status check_config(const struct replog_config *config, struct error *error)
 {
@@ -248,8 +246,7 @@ void replog_abandon(struct replog *replog)
     replog_close(replog);
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------
- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 static void report_role(struct replog *replog)
 {
@@ -298,8 +295,7 @@ enum status replog_receive(struct replog *replog, uint64_t raft_id, struct bytes
     return status;
 }
 
-/* ---- proposing
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- proposing --------------------------------------------------------------------------------------------------- */
 
 static void on_applied(struct raft_apply *request, int rv, void *result)
 {

@@ -12,8 +12,7 @@ static const uint64_t number_max = 1ULL << 60;
 
 enum { ADDRESS_BYTES_MAX = 128, ARENA_BYTES_MAX = 1 << 20 };
 
-/* ---- configurations ------------------------------------------------------------------------------------------------
- */
+/* ---- configurations ---------------------------------------------------------------------------------------------- */
 
 static bool server_known(const struct raft_configuration *configuration, raft_id id, const char *address)
 {
@@ -77,8 +76,7 @@ bool rpc_entry_valid(unsigned type, struct bytes data)
     return type == RAFT_COMMAND || type == RAFT_BARRIER;
 }
 
-/* ---- encoding ------------------------------------------------------------------------------------------------------
- */
+/* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
 static enum status emit_one(enum proto_opcode opcode, const void *message, rpc_emit emit, void *context,
                             struct error *error)
@@ -209,8 +207,7 @@ enum status rpc_encode(const struct raft_message *message, rpc_emit emit, void *
     }
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------------
- */
+/* ---- decoding ---------------------------------------------------------------------------------------------------- */
 
 static bool term_valid(uint64_t term)
 {

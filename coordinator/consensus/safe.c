@@ -89,8 +89,7 @@ static void forget_timeout_now(struct safe *safe)
     safe->has_timeout_now = false;
 }
 
-/* ---- downward: hard state, log, snapshots -------------------------------------------------------------------------
- */
+/* ---- downward: hard state, log, snapshots ------------------------------------------------------------------------ */
 
 static int safe_set_term(struct raft_io *io, raft_term term)
 {
@@ -180,6 +179,39 @@ static int safe_truncate(struct raft_io *io, raft_index index)
     return rv;
 }
 
+static raft_term term_at(const struct raft *raft, raft_index index)
+{
+    const struct raft_log *log = &raft->log;
+    size_t count = log->front <= log->back ? log->back - log->front : log->size - log->front + log->back;
+    if (index > log->offset && index <= log->offset + count)
+        return log->entries[(log->front + (index - 1 - log->offset)) % log->size].term;
+    return index == log->snapshot.last_index ? log->snapshot.last_term : 0;
+}
+
+/* Where accepting these entries would cut our log, 0: nowhere. */
+static raft_index conflict_with(const struct raft *raft, const struct raft_append_entries *append)
+{
+    if (append->term < raft->current_term ||
+        (append->prev_log_index > 0 && term_at(raft, append->prev_log_index) != append->prev_log_term))
+        return 0;
+    for (unsigned i = 0; i < append->n_entries; i++) {
+        raft_index index = append->prev_log_index + 1 + i;
+        raft_term term = term_at(raft, index);
+        if (term != 0 && term != append->entries[i].term)
+            return index;
+    }
+    return 0;
+}
+
+/* G, before libraft sees the message: it rolls its configuration back first, to an entry that a snapshot may have
+ * replaced long ago, and would read through a null pointer. */
+static void forestall_rollback(struct safe *safe, const struct raft_append_entries *append)
+{
+    raft_index conflict = has(safe, SAFE_G) ? conflict_with(raft_of(safe), append) : 0;
+    if (conflict > raft_of(safe)->commit_index && conflict <= safe->last_change)
+        safe_truncate(&safe->io, conflict);
+}
+
 static void on_snapshot_put(struct raft_io_snapshot_put *request, int status);
 
 static int safe_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *request,
@@ -206,8 +238,7 @@ static int safe_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_
     return 0;
 }
 
-/* ---- downward: messages, time -------------------------------------------------------------------------------------
- */
+/* ---- downward: messages, time ------------------------------------------------------------------------------------ */
 
 static int safe_send(struct raft_io *io, struct raft_io_send *request, const struct raft_message *message,
                      raft_io_send_cb cb)
@@ -246,8 +277,7 @@ static int safe_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *re
     return safe_of(io)->inner->snapshot_get(safe_of(io)->inner, request, cb);
 }
 
-/* ---- upward: completions -------------------------------------------------------------------------------------------
- */
+/* ---- upward: completions ----------------------------------------------------------------------------------------- */
 
 static void on_appended(struct raft_io_append *request, int status)
 {
@@ -302,8 +332,7 @@ static bool deliver_append(struct safe *safe)
     return true;
 }
 
-/* ---- upward: messages, time -----------------------------------------------------------------------------------------
- */
+/* ---- upward: messages, time -------------------------------------------------------------------------------------- */
 
 /* Frees what libraft would have taken over. */
 static void drop_message(struct raft_message *message)
@@ -336,6 +365,8 @@ static void receive_from_leader(struct safe *safe, struct raft_message *message,
         drop_message(message);
         return;
     }
+    if (message->type == RAFT_IO_APPEND_ENTRIES)
+        forestall_rollback(safe, &message->append_entries);
     safe->receiving = (struct safe_receiving){true, proved};
     safe->recv(&safe->io, message);
     safe->receiving.active = false;
@@ -446,8 +477,7 @@ static void on_tick(struct raft_io *inner)
     safe_settle(safe);
 }
 
-/* ---- what became possible
- * -------------------------------------------------------------------------------------------- */
+/* ---- what became possible ---------------------------------------------------------------------------------------- */
 
 static void on_barrier(struct raft_barrier *request, int status)
 {
@@ -497,8 +527,7 @@ bool safe_may_snapshot(const struct safe *safe)
     return !has(safe, SAFE_G) || safe->last_change <= raft_of(safe)->last_applied;
 }
 
-/* ---- making ---------------------------------------------------------------------------------------------------------
- */
+/* ---- making ------------------------------------------------------------------------------------------------------ */
 
 static int safe_io_init(struct raft_io *io, raft_id id, const char *address)
 {

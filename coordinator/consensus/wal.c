@@ -46,8 +46,7 @@ struct wal {
     struct error failure; /* status OK: none */
 };
 
-/* ---- making and opening -------------------------------------------------------------------------------------------
- */
+/* ---- making and opening ------------------------------------------------------------------------------------------ */
 
 enum status wal_create(const struct wal_config *config, uint64_t term, const struct wal_entry *first,
                        struct error *error)
@@ -171,8 +170,7 @@ void wal_abandon(struct wal *wal)
     stop(wal, false);
 }
 
-/* ---- the caller's side --------------------------------------------------------------------------------------------
- */
+/* ---- the caller's side ------------------------------------------------------------------------------------------- */
 
 static struct job *new_job(struct wal *wal, enum job_kind kind)
 {
@@ -323,8 +321,7 @@ enum status wal_read_snapshot(const struct wal *wal, uint64_t index, struct buf 
     return status;
 }
 
-/* ---- the writer's side ---------------------------------------------------------------------------------------------
- */
+/* ---- the writer's side ------------------------------------------------------------------------------------------- */
 
 static enum status write_snapshot(struct wal_files *files, const struct job *job, struct error *error)
 {

@@ -25,7 +25,7 @@ void wal_files_snapshot_name(char name[DISK_NAME_MAX], uint64_t index)
     snprintf(name, DISK_NAME_MAX, "snapshot-%016" PRIx64, index);
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 struct listing {
     struct wal_files *files;
@@ -118,7 +118,7 @@ void wal_files_close(struct wal_files *files)
     *files = (struct wal_files){.lock = -1, .current = -1};
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 static enum status write_zeros(struct wal_files *files, int file, uint64_t from, uint64_t to, struct error *error)
 {

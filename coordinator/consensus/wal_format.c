@@ -27,7 +27,7 @@ static void load_identity(const uint8_t *from, struct wal_identity *identity)
     identity->incarnation = load_u64le(from + 24);
 }
 
-/* ---- segment header ------------------------------------------------------------------------------------------- */
+/* ---- segment header ---------------------------------------------------------------------------------------------- */
 
 void wal_segment_encode(uint8_t to[WAL_SEGMENT_HEADER_BYTES], const struct wal_segment_header *header)
 {
@@ -72,7 +72,7 @@ enum status wal_segment_decode(struct bytes segment, struct wal_segment_header *
     return STATUS_OK;
 }
 
-/* ---- records --------------------------------------------------------------------------------------------------- */
+/* ---- records ----------------------------------------------------------------------------------------------------- */
 
 void wal_record_encode(struct buf *out, const struct wal_record *record)
 {
@@ -115,7 +115,7 @@ bool wal_record_next(struct cursor *body, struct wal_record *out)
     return true;
 }
 
-/* ---- batches --------------------------------------------------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------------------------------------------------- */
 
 size_t wal_batch_bytes(size_t body_length)
 {
@@ -235,7 +235,7 @@ enum wal_read wal_batch_decode(struct bytes segment, struct wal_position *positi
     return cut && all_zero(segment, end, segment.length) ? WAL_READ_TORN : WAL_READ_DAMAGED;
 }
 
-/* ---- snapshots ------------------------------------------------------------------------------------------------- */
+/* ---- snapshots --------------------------------------------------------------------------------------------------- */
 
 void wal_snapshot_encode(struct buf *out, const struct wal_identity *identity, const struct wal_snapshot *snapshot)
 {

@@ -37,7 +37,7 @@ static enum status check_identity(struct wal_files *files, const struct wal_iden
     return STATUS_OK;
 }
 
-/* ---- replay of records ------------------------------------------------------------------------------------------ */
+/* ---- replay of records ------------------------------------------------------------------------------------------- */
 
 static void drop_entries_from(struct wal_loaded *loaded, uint64_t index)
 {

@@ -43,8 +43,7 @@ static struct fake_raft *fake_of(const struct raft_io *io)
     return io->impl;
 }
 
-/* ---- entries and configurations ------------------------------------------------------------------------------------
- */
+/* ---- entries and configurations ---------------------------------------------------------------------------------- */
 
 static void add_servers(struct raft_configuration *configuration, unsigned count)
 {
@@ -92,8 +91,7 @@ static struct raft_entry *make_entries(const struct fake_entry *from, unsigned c
     return entries;
 }
 
-/* ---- the scripted raft_io -------------------------------------------------------------------------------------------
- */
+/* ---- the scripted raft_io ---------------------------------------------------------------------------------------- */
 
 static void run_send_cbs(struct fake_raft *fake);
 
@@ -233,8 +231,7 @@ static int fake_random(struct raft_io *io, int min, int max)
     return min + (max - min) / 2;
 }
 
-/* ---- the state machine
- * ------------------------------------------------------------------------------------------------ */
+/* ---- the state machine ------------------------------------------------------------------------------------------- */
 
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buffer, void **result)
 {
@@ -269,8 +266,7 @@ static void flush(void *context)
     fake->flushes++;
 }
 
-/* ---- driving
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- driving ----------------------------------------------------------------------------------------------------- */
 
 void fake_raft_start(struct fake_raft *fake, unsigned disabled, raft_term term, const struct fake_entry *log,
                      unsigned count)

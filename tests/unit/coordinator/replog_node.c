@@ -17,12 +17,15 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "coordinator/consensus/disk.h"
 #include "coordinator/consensus/replog.h"
 
 struct node {
     const char *folder;
     uint64_t id;
     int socket;
+    unsigned write_ms;
+    struct disk disk;
     struct replog *replog;
     struct replog_node_state state;
     uint8_t datagram[1 + REPLOG_NODE_DATAGRAM_MAX];
@@ -56,7 +59,7 @@ void replog_node_send(int file, const char *folder, uint64_t to, const void *dat
     (void)sendto(file, data, length, 0, (struct sockaddr *)&address, sizeof address); /* losing it is allowed */
 }
 
-/* ---- callbacks --------------------------------------------------------------------------------------------------------- */
+/* ---- callbacks --------------------------------------------------------------------------------------------------- */
 
 static void on_apply(void *context, uint64_t index, struct bytes command)
 {
@@ -113,7 +116,7 @@ static __attribute__((noreturn)) void on_fatal(void *context, enum status status
     _exit(REPLOG_NODE_FATAL);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static void answer(uint64_t value, enum status status, uint64_t index)
 {
@@ -173,7 +176,16 @@ static void take_datagrams(void)
     }
 }
 
-/* ---- the process ---------------------------------------------------------------------------------------------------------- */
+/* ---- a slow disk ------------------------------------------------------------------------------------------------- */
+
+/* Makes what is queued but not written last longer, for kill -9 to find: what was written survives the process. */
+static enum status slow_write(void *context, int file, uint64_t offset, struct bytes bytes, struct error *error)
+{
+    poll(NULL, 0, (int)node.write_ms);
+    return disk_posix()->write(context, file, offset, bytes, error);
+}
+
+/* ---- the process ------------------------------------------------------------------------------------------------- */
 
 static void open_log(bool first_start)
 {
@@ -192,21 +204,26 @@ static void open_log(bool first_start)
         .snapshot_threshold = 200,
         .peers = {.context = &node, .send = on_send},
         .fsm = {.context = &node.state, .apply = on_apply, .snapshot = on_snapshot, .restore = on_restore},
+        .disk = &node.disk,
         .on_role = on_role,
         .fatal = on_fatal,
     };
+    node.disk = *disk_posix();
+    if (node.write_ms > 0)
+        node.disk.write = slow_write;
     struct error error = {0};
     if (replog_open(&config, &node.replog, &error) != STATUS_OK)
         on_fatal(NULL, error.status, error.text);
 }
 
-void replog_node_main(const char *folder, uint64_t id, bool first_start)
+void replog_node_main(const char *folder, uint64_t id, bool first_start, unsigned write_ms)
 {
     enum { TICK_US = 10000 };
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     log_init(LOG_ERROR, "voter");
     node.folder = folder;
     node.id = id;
+    node.write_ms = write_ms;
     node.socket = replog_node_bind(folder, id);
     open_log(first_start);
     uint64_t next_us = clock_mono_us();

@@ -31,8 +31,7 @@ static uint64_t applied_index;
 static unsigned sent, done_ok, done_else, restores;
 static bool leading;
 
-/* ---- surroundings
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- surroundings ------------------------------------------------------------------------------------------------ */
 
 static void on_apply(void *context, uint64_t index, struct bytes command)
 {
@@ -146,7 +145,7 @@ static void run_until(bool (*wanted)(uint64_t argument), uint64_t argument)
 {
     for (int i = 0; i < 1000 && !wanted(argument); i++) {
         struct pollfd poll_fd = {.fd = replog_disk_fd(replog), .events = POLLIN};
-        if (poll(&poll_fd, 1, 10) > 0)
+        if (config.disk_inline || poll(&poll_fd, 1, 10) > 0)
             replog_disk_ready(replog, now_us);
         now_us += 10000;
         replog_tick(replog, now_us);
@@ -184,8 +183,7 @@ static enum status propose(struct bytes command)
     return status;
 }
 
-/* ---- tests
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------------------------- */
 
 static void test_what_was_applied_is_there_after_a_restart(void **state)
 {
@@ -294,6 +292,7 @@ static void test_failed_disk_ends_the_process(void **state)
     faulty_disk_init(&faulty);
     faulty.kinds = FAULTY_SYNC;
     config.disk = &faulty.disk;
+    config.disk_inline = true; /* no thread, since the child forks */
     open_log(true);
     replog_close(replog);
     replog = NULL;
@@ -313,8 +312,7 @@ static void test_failed_disk_ends_the_process(void **state)
     assert_int_equal(WEXITSTATUS(status), EXIT_FATAL);
 }
 
-/* ---- frames
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- frames ------------------------------------------------------------------------------------------------------ */
 
 static enum status receive(enum proto_opcode opcode, const void *message)
 {

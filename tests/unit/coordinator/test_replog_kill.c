@@ -1,8 +1,9 @@
 /* kill -9: three voters as real processes over real disks, one client, and a checker.
  *
- * Each round kills one voter at random, or the leader, or all of them, in the middle of the load, and starts them again.
- * At the end every acknowledged write must be in every state, and the states must be equal. SHOAL_ROUNDS sets how many
- * rounds run (10), SHOAL_SEED which. Nothing waits for time to pass: every wait is for a state, with a deadline. */
+ * Each round kills one voter at random, or the leader, or all of them, in the middle of the load, and starts them
+ * again. At the end every acknowledged write must be in every state, and the states must be equal. SHOAL_ROUNDS sets
+ * how many rounds run (10), SHOAL_SEED which. Nothing waits for time to pass: every wait is for a state, with a
+ * deadline. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +26,14 @@
 #include "tests/unit/coordinator/replog_node.h"
 #include "tests/unit/coordinator/temp_folder.h"
 
-enum { WINDOW = 24, SILENCE_US = 250000, PAUSE_US = 5000, DEADLINE_US = 30000000, ACKNOWLEDGED_A_ROUND = 40 };
+enum {
+    WINDOW = 24,
+    SILENCE_US = 250000,
+    PAUSE_US = 5000,
+    DEADLINE_US = 30000000,
+    ACKNOWLEDGED_A_ROUND = 40,
+    SLOW_WRITE_MS = 5
+};
 
 static struct temp_folder folder;
 static int client;
@@ -39,13 +47,16 @@ static unsigned acknowledged_count, refused, unknown;
 static struct replog_node_state states[REPLOG_NODES + 1];
 static bool has_state[REPLOG_NODES + 1];
 
+/* Every second life is one with a slow disk, so that much is under way when it ends. */
 static void start_voter(uint64_t id, bool first_start)
 {
+    static unsigned lives;
+    unsigned write_ms = first_start ? 0 : lives++ % 2 * SLOW_WRITE_MS;
     fflush(NULL);
     pids[id] = fork();
     assert_true(pids[id] >= 0);
     if (pids[id] == 0)
-        replog_node_main(folder.path, id, first_start);
+        replog_node_main(folder.path, id, first_start, write_ms);
 }
 
 static void kill_voter(uint64_t id)
@@ -60,7 +71,7 @@ static void kill_voter(uint64_t id)
     pids[id] = 0;
 }
 
-/* ---- the client ----------------------------------------------------------------------------------------------------------- */
+/* ---- the client -------------------------------------------------------------------------------------------------- */
 
 static void take_answer(const struct replog_node_answer *answer)
 {
@@ -132,7 +143,7 @@ static void pump_until_acknowledged(unsigned more)
     }
 }
 
-/* ---- the checker ----------------------------------------------------------------------------------------------------------- */
+/* ---- the checker ------------------------------------------------------------------------------------------------- */
 
 static bool states_equal(void)
 {
@@ -167,7 +178,7 @@ static void check_states(void)
     last_heard_us = 0; /* the load goes on at once */
 }
 
-/* ---- rounds ------------------------------------------------------------------------------------------------------------------ */
+/* ---- rounds ------------------------------------------------------------------------------------------------------ */
 
 static void one_round(struct rng *rng)
 {

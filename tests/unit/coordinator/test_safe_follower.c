@@ -20,8 +20,7 @@ static raft_index last_answer(unsigned since)
     return answer->message.append_entries_result.last_log_index;
 }
 
-/* ---- A3
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- A3 ---------------------------------------------------------------------------------------------------------- */
 
 /* Entries 2 and 3 are a stale tail; the new leader's log has only entry 1 in common, and says so. */
 static void hear_of_new_leader(unsigned disabled, raft_index leader_commit)
@@ -101,8 +100,7 @@ static void test_a3_accepted_entries_and_snapshots_are_reported(void **state)
     fake_raft_stop(&fake);
 }
 
-/* ---- G
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- G ----------------------------------------------------------------------------------------------------------- */
 
 static void script_truncate_change(unsigned disabled)
 {
@@ -125,12 +123,27 @@ static void script_truncate_behind_change(unsigned disabled)
     CHECK(fake.truncates == 1 && fake.flushes == 0);
 }
 
+/* The configuration that holds is only in a snapshot: libraft's roll-back would read an entry that is not there. */
+static void script_truncate_change_behind_snapshot(unsigned disabled)
+{
+    static const struct fake_entry change = {2, RAFT_CHANGE}, entry = {3, 0};
+    fake_raft_start(&fake, disabled, 1, NULL, 0);
+    fake_raft_install(&fake, 2, 2, 10, 1);
+    fake_raft_complete_put(&fake, 0);
+    fake.log_count = 10; /* as the snapshot has it */
+    fake_raft_append_entries(&fake, 2, 2, 10, 1, 10, &change, 1);
+    fake_raft_complete_all(&fake);
+    CHECK(fake.raft.configuration.n == 4);
+    fake_raft_append_entries(&fake, 3, 3, 10, 1, 10, &entry, 1);
+}
+
 static void test_g_truncated_configuration_is_fatal(void **state)
 {
     (void)state;
     assert_true(fake_raft_dies(script_truncate_change, 0, "a configuration was truncated"));
     assert_false(fake_raft_dies(script_truncate_change, SAFE_G, "a configuration was truncated"));
     assert_false(fake_raft_dies(script_truncate_behind_change, 0, "a configuration was truncated"));
+    assert_true(fake_raft_dies(script_truncate_change_behind_snapshot, 0, "a configuration was truncated"));
 }
 
 /* The threshold is reached while the log holds a configuration that is not committed: members in the snapshot. */
@@ -163,8 +176,7 @@ static void test_g_no_snapshot_with_an_uncommitted_configuration(void **state)
     assert_int_equal(members_in_snapshot(SAFE_G), 4); /* which at that index were three */
 }
 
-/* ---- H
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- H ----------------------------------------------------------------------------------------------------------- */
 
 /* Entries 2 and 3 of term 1 are on their way to the disk; a leader of term 2 replaces them, one of term 3 brings them
  * back. Then the very first append completes, and nothing else. (Going on, libraft would free entries twice.) */
