@@ -31,8 +31,7 @@ static bool chance(struct cluster *cluster, unsigned permille)
     return rng_below(&cluster->rng, 1000) < permille;
 }
 
-/* ---- the state machine
- * ----------------------------------------------------------------------------------------------- */
+/* ---- the state machine ------------------------------------------------------------------------------------------- */
 
 static void check_hash(struct cluster *cluster, const struct cluster_state *state)
 {
@@ -91,8 +90,7 @@ static __attribute__((noreturn)) void on_fatal(void *context, enum status status
     check_failed("no fatal", __FILE__, __LINE__, __func__);
 }
 
-/* ---- the network
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the network ------------------------------------------------------------------------------------------------- */
 
 static enum status on_send(void *context, uint64_t to, struct bytes data)
 {
@@ -141,8 +139,7 @@ static void deliver_due(struct cluster *cluster)
     }
 }
 
-/* ---- nodes
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
 
 static enum status no_sync(void *context, int file, struct error *error)
 {
@@ -244,8 +241,7 @@ void cluster_restart(struct cluster *cluster, unsigned node)
         open_node(cluster, &cluster->nodes[node], false);
 }
 
-/* ---- time
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------------------------- */
 
 void cluster_step(struct cluster *cluster)
 {
@@ -278,8 +274,7 @@ struct cluster_node *cluster_leader(struct cluster *cluster)
     return leader;
 }
 
-/* ---- writes
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- writes ------------------------------------------------------------------------------------------------------ */
 
 static void on_done(struct replog_propose *propose, enum status status, uint64_t index)
 {

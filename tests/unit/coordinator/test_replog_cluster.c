@@ -38,8 +38,7 @@ static void run_with_load(unsigned ms, unsigned proposals_permille)
     }
 }
 
-/* ---- without faults
- * --------------------------------------------------------------------------------------------------- */
+/* ---- without faults ---------------------------------------------------------------------------------------------- */
 
 static void test_three_voters_elect_and_commit(void **state)
 {
@@ -99,8 +98,7 @@ static void test_failover_is_fast(void **state)
     for_seeds(10, leader_dies);
 }
 
-/* ---- with faults
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- with faults ------------------------------------------------------------------------------------------------- */
 
 static void lossy_network(uint64_t seed)
 {

@@ -13,8 +13,7 @@
 static struct fake_raft fake;
 static const struct fake_entry one = {1, 0};
 
-/* ---- B
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- B ----------------------------------------------------------------------------------------------------------- */
 
 static void wait_ms(unsigned ms)
 {
@@ -120,8 +119,7 @@ static void test_b_leaders_tick_while_they_write(void **state)
     fake_raft_stop(&fake);
 }
 
-/* ---- D
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- D ----------------------------------------------------------------------------------------------------------- */
 
 static raft_term term_after_timeout(unsigned disabled)
 {
@@ -159,8 +157,7 @@ static void test_d_timeouts_are_staggered_by_rank(void **state)
     }
 }
 
-/* ---- E
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- E ----------------------------------------------------------------------------------------------------------- */
 
 /* We hand leadership to 2, but 3 asks for our vote in the next term first; libraft grants the transferee a second. */
 static void script_two_votes(unsigned disabled)

@@ -12,8 +12,7 @@
 
 static struct fake_raft fake;
 
-/* ---- A1
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- A1 ---------------------------------------------------------------------------------------------------------- */
 
 /* Whether the first AppendEntries of a new leader carries its barrier. */
 static bool first_append_carries_barrier(unsigned disabled)
@@ -69,8 +68,7 @@ static void test_a1_barrier_waits_for_an_old_transfer(void **state)
     fake_raft_stop(&fake);
 }
 
-/* ---- A2
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- A2 ---------------------------------------------------------------------------------------------------------- */
 
 /* Entry 2 is of an older term. A follower stores it and the barrier while our disk still works on the barrier: the
  * commit index at that moment. */
@@ -133,8 +131,7 @@ static void test_a2_rejections_pass(void **state)
     fake_raft_stop(&fake);
 }
 
-/* ---- F
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- F ----------------------------------------------------------------------------------------------------------- */
 
 /* Steady load: our disk is fast, so it has always stored one entry more than the follower has answered for. */
 static raft_index commit_under_steady_load(unsigned disabled, raft_index *answered)
@@ -182,8 +179,7 @@ static void test_f_held_appends_are_delivered_when_leadership_is_lost(void **sta
     fake_raft_stop(&fake);
 }
 
-/* ---- C
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- C ----------------------------------------------------------------------------------------------------------- */
 
 static void script_failed_completion(unsigned disabled)
 {
