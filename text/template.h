@@ -19,7 +19,8 @@ struct template;
 
 /* Kinds of a failure, as the reference's exceptions: text.md, Templates. */
 enum template_fault { TEMPLATE_OK, TEMPLATE_SYNTAX, TEMPLATE_RAISED, TEMPLATE_UNDEFINED, TEMPLATE_TYPE, TEMPLATE_BOUNDS,
-                      TEMPLATE_UNSUPPORTED };
+                      TEMPLATE_UNSUPPORTED, TEMPLATE_VALUE, TEMPLATE_RUNTIME, TEMPLATE_SECURITY,
+                      TEMPLATE_DIVISION, TEMPLATE_OVERFLOW, TEMPLATE_FAULT_COUNT };
 const char *template_fault_name(enum template_fault fault); /* TemplateSyntaxError, TemplateError, UndefinedError, … */
 
 struct template_result {

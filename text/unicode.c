@@ -186,6 +186,11 @@ bool unicode_is_space(uint32_t code_point)
            code_point == 0x202f || code_point == 0x205f || code_point == 0x3000;
 }
 
+bool unicode_is_strippable(uint32_t code_point)
+{
+    return unicode_is_space(code_point) || (code_point >= 0x1c && code_point <= 0x1f);
+}
+
 static utf8proc_category_t category(uint32_t code_point)
 {
     return utf8proc_category((utf8proc_int32_t)code_point);

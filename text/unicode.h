@@ -17,6 +17,7 @@ void unicode_nfc(struct bytes text, struct buf *out);
 bool unicode_nfc_quick(struct bytes text);
 
 bool unicode_is_space(uint32_t code_point); /* White_Space */
+bool unicode_is_strippable(uint32_t code_point); /* Python's str.isspace: also U+001C to U+001F */
 bool unicode_is_word(uint32_t code_point);  /* letters, marks, decimal digits, connectors: \w of the references */
 bool unicode_is_alpha(uint32_t code_point); /* Python's str.isalpha: categories L* */
 bool unicode_is_digit(uint32_t code_point); /* decimal digits */
