@@ -4,7 +4,7 @@
  * docs/decisions). It is driven from one thread: the shell calls replog_tick every 10 ms, replog_receive for every peer
  * message, and replog_disk_ready when replog_disk_fd is readable; everything else comes back through callbacks:
  *
- *   fsm.apply, snapshot, restore   inside tick, receive and disk_ready; must not call back into the replog
+ *   fsm.apply, snapshot, restore   inside open, tick, receive and disk_ready; must not call back into the replog
  *   peers.send                     inside those and propose; must not call back either
  *   propose.done, on_role          at the end of tick, receive and disk_ready; may call replog_propose
  *
@@ -76,6 +76,9 @@ struct replog_propose {
     void (*done)(struct replog_propose *propose, enum status status, uint64_t index);
 };
 
+/* first_start: makes the folder and the log, EXISTS when there is one. Otherwise NOT_FOUND without a log: a coordinator
+ * that lost its log must not come back under its old raft id. CONFLICT: another cluster's, voter's or incarnation's
+ * log; CORRUPT: damaged; BUSY: another process has it. Reads no clock: time begins with the first event. */
 MUST_CHECK enum status replog_open(const struct replog_config *config, struct replog **out, struct error *error);
 /* Ends in order: what is queued becomes durable. Proposals that wait are forgotten, their `done` never runs. */
 void replog_close(struct replog *replog);
