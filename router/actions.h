@@ -42,6 +42,7 @@ struct router_action {
     const struct text_model *text;        /* ENCODE: these two live until ENCODED */
     const struct openai_request *request; /* ENCODE */
     int64_t wall_s;                       /* ENCODE */
+    size_t body_bytes;                    /* ENCODE: of the request, as a measure of the work */
 };
 
 struct router_actions {

@@ -319,6 +319,7 @@ static void encode(struct router *router, struct stream *stream)
     action->text = stream->words;
     action->request = &stream->request;
     action->wall_s = stream->wall_s;
+    action->body_bytes = stream->body_bytes;
 }
 
 void streams_words_changed(struct router *router, struct model_words *model)
