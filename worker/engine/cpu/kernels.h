@@ -11,12 +11,7 @@
 #include "base/check.h"
 #include "worker/engine/backend.h"
 #include "worker/engine/cpu/half.h"
-
-#if defined(__clang__)
-#define KERNEL_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define KERNEL_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "worker/engine/cpu/inline.h"
 
 /* Types of memory that a panel reads; the first three are model_type's and decoder_kv_type's common ground. */
 enum panel_type { PANEL_F32, PANEL_F16, PANEL_BF16, PANEL_I8 };

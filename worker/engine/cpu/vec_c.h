@@ -11,8 +11,7 @@
 
 #include "worker/engine/backend.h"
 #include "worker/engine/cpu/half.h"
-
-#define KERNEL_INLINE static inline __attribute__((always_inline))
+#include "worker/engine/cpu/inline.h"
 
 /* Tokens in a tile; what fits the registers. */
 enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 4, VEC_TILE_Q8 = 4 };

@@ -1,0 +1,13 @@
+/* inline: how kernel code is forced inline and unrolled; shared by the paths. */
+#ifndef SHOAL_WORKER_ENGINE_CPU_INLINE_H
+#define SHOAL_WORKER_ENGINE_CPU_INLINE_H
+
+#define KERNEL_INLINE static inline __attribute__((always_inline))
+
+#if defined(__clang__)
+#define KERNEL_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KERNEL_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#endif
