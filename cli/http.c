@@ -286,7 +286,7 @@ static enum status read_answer(int fd, const struct http_request *request, unsig
 enum status http_exchange(const struct http_request *request, unsigned *code, struct error *error)
 {
     struct url_parts url;
-    int fd;
+    int fd = -1;
     *code = 0;
     if (!split_url(request->url, &url)) {
         return error_set(error, STATUS_INVALID, "%s is no http:// address", request->url);

@@ -374,7 +374,7 @@ static enum status wait_for_replicas(struct up *up, struct error *error)
 /* The router has the view, the model and a live channel: it lists the model, and reports itself healthy. */
 static enum status wait_for_router(struct up *up, struct error *error)
 {
-    char url[300];
+    char url[400];
     snprintf(url, sizeof(url), "%s/models/%s", up->client.url, up->client.model);
     for (;;) {
         unsigned code = 0;
