@@ -261,6 +261,7 @@ void fleet_load(struct fleet *fleet, struct replica *replica, const struct proto
         return;
     }
     replica->heard_us = now_us;
+    replica->load_us = now_us;
     replica->running = load->running + load->waiting;
     replica->draining = load->draining;
     if (load->step != replica->step || replica->running == 0) {

@@ -48,6 +48,7 @@ struct replica {
     struct route_load load;
     uint64_t running;      /* streams of everybody, in the batch or waiting */
     uint64_t heard_us;     /* the last load, or when it was given a new chance */
+    uint64_t load_us;      /* the last load */
     uint64_t step;
     uint64_t step_us;      /* when step last changed, or nothing was running */
     uint64_t asked_us;     /* the last attach or snapshot_ask */

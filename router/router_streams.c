@@ -610,8 +610,7 @@ static void tick_on_replica(struct router *router, struct stream *stream)
 {
     struct replica *replica = stream->replica;
     if (router->now_us - stream->heard_us >= FORGOTTEN_US && replica->running == 0 &&
-        replica->heard_us > stream->heard_us) {
-        stream->heard_us = router->now_us;
+        replica->load_us >= stream->heard_us + FORGOTTEN_US / 2) {
         resubmit(router, stream, "forgotten");
     } else if (replica->state == REPLICA_SERVING && !replica_open(replica) && replica->alone == NULL &&
                fleet_serving(&router->fleet, stream->model) > 0) {
