@@ -1,6 +1,7 @@
 /* Promises of net/bus, against real peers in processes of their own (bus_peer.h): who is not allowed is not heard, no
  * edge of ZeroMQ's descriptor is lost, a full queue is a status, a broken connection is seen on both sides and dialled
  * again, and one peer's fault is nobody else's. */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -93,7 +96,7 @@ static void server_closed(void *context, uint64_t channel)
 static void peer_ended(struct proc *proc, int exit_status, int signal_number)
 {
     struct lab *lab = proc->context;
-    if (signal_number != SIGKILL && exit_status != 0) {
+    if (signal_number != SIGKILL && (exit_status != 0 || signal_number != 0)) {
         fail_msg("a peer ended with %d, signal %d", exit_status, signal_number);
     }
     lab->peers_ended++;
@@ -412,12 +415,25 @@ static void start_serving_peer(struct lab *lab, int index, const char *endpoint)
     start_peer(lab, index, "serve", args);
 }
 
-/* A port that nobody listens on: the bus's own, given back. */
+static bool can_be_bound(const char *endpoint)
+{
+    int port, one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_true(fd >= 0 && sscanf(endpoint, "tcp://127.0.0.1:%d", &port) == 1);
+    address.sin_port = htons((uint16_t)port);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    bool bound = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0;
+    close(fd);
+    return bound;
+}
+
+/* A port that nobody listens on: the bus's own, given back, which ZeroMQ's thread does a moment later. */
 static void free_endpoint(struct lab *lab, char out[64])
 {
     serve(lab);
     (void)snprintf(out, 64, "%s", bus_server_endpoint(lab->server));
     bus_server_close(lab->server);
+    WAIT_UNTIL(&lab->loop, can_be_bound(out));
 }
 
 static enum status client_number(struct bus_client *client, uint32_t number)
