@@ -108,12 +108,9 @@ static void coordinator_received(void *context, struct bytes frame)
     struct error error = {0};
     if (proto_decode(frame, &arena, &message, &error) != STATUS_OK) {
         LOG_W("router", "frame_refused", "coordinator=%zu error=%s", coordinator->index, log_quoted(error.text));
-    } else if (message.opcode == PROTO_VIEW || message.opcode == PROTO_VIEW_SAME) {
-        coordinators_answered(&shell->asking, coordinator->index);
-        if (message.opcode == PROTO_VIEW) {
-            struct router_event event = {.kind = ROUTER_VIEW, .frame = frame};
-            shell_step(shell, &event);
-        }
+    } else if (message.opcode == PROTO_VIEW) {
+        struct router_event event = {.kind = ROUTER_VIEW, .frame = frame};
+        shell_step(shell, &event);
     }
     arena_free(&arena);
 }
@@ -165,7 +162,7 @@ void links_ask_coordinators(struct shell *shell)
     struct bus_client *client = shell->coordinators[index].client;
     if (proto_encode(&frame, PROTO_VIEW_ASK, &ask, &error) != STATUS_OK || !bus_client_connected(client) ||
         bus_client_send(client, buf_bytes(&frame)) != STATUS_OK) {
-        coordinators_unsent(&shell->asking, index);
+        coordinators_unsent(&shell->asking);
     }
     buf_free(&frame);
 }
