@@ -161,11 +161,8 @@ void wal_batch_encode(struct buf *out, struct wal_position *position, struct byt
 
 static bool all_zero(struct bytes segment, size_t from, size_t to)
 {
-    for (size_t i = from; i < to; i++) {
-        if (segment.data[i] != 0)
-            return false;
-    }
-    return true;
+    const uint8_t *data = segment.data + from;
+    return from == to || (data[0] == 0 && memcmp(data, data + 1, to - from - 1) == 0);
 }
 
 /* Whether a sector's share of [from, to) is all zero, that is, was never written. */

@@ -141,22 +141,6 @@ static void deliver_due(struct cluster *cluster)
 
 /* ---- nodes ------------------------------------------------------------------------------------------------------- */
 
-static enum status no_sync(void *context, int file, struct error *error)
-{
-    (void)context;
-    (void)file;
-    (void)error;
-    return STATUS_OK;
-}
-
-static enum status no_sync_folder(void *context, const char *folder, struct error *error)
-{
-    (void)context;
-    (void)folder;
-    (void)error;
-    return STATUS_OK;
-}
-
 static void open_node(struct cluster *cluster, struct cluster_node *node, bool first_start)
 {
     static const char *const names[CLUSTER_NODES_MAX] = {"c1", "c2", "c3", "c4", "c5"};
@@ -173,7 +157,7 @@ static void open_node(struct cluster *cluster, struct cluster_node *node, bool f
         .peers = {.context = node, .send = on_send},
         .fsm = {.context = node, .apply = on_apply, .snapshot = on_snapshot, .restore = on_restore},
         .seed = 1 + rng_u64(&cluster->rng) / 2,
-        .disk = &cluster->disk,
+        .disk = &cluster->disk.disk,
         .disk_inline = true,
         .context = node,
         .on_role = on_role,
@@ -194,7 +178,6 @@ void cluster_start(struct cluster *cluster, uint64_t seed, unsigned nodes)
     *cluster = (struct cluster){
         .seed = seed,
         .now_us = 1000000,
-        .disk = *disk_posix(),
         .nodes_count = nodes,
         .delay_us_max = 2000,
         .disk_permille = 500,
@@ -202,8 +185,7 @@ void cluster_start(struct cluster *cluster, uint64_t seed, unsigned nodes)
         .snapshot_threshold = 64,
     };
     rng_init(&cluster->rng, seed);
-    cluster->disk.sync = no_sync;
-    cluster->disk.sync_folder = no_sync_folder;
+    faulty_disk_init(&cluster->disk);
     list_init(&cluster->frames);
     for (unsigned i = 0; i < nodes; i++) {
         struct cluster_node *node = &cluster->nodes[i];

@@ -8,8 +8,8 @@
 
 #include "base/list.h"
 #include "base/rng.h"
-#include "coordinator/consensus/disk.h"
 #include "coordinator/consensus/replog.h"
+#include "tests/unit/coordinator/faulty_disk.h"
 #include "tests/unit/coordinator/temp_folder.h"
 
 enum { CLUSTER_NODES_MAX = 5, CLUSTER_VALUES_MAX = 1 << 14, CLUSTER_INDEX_MAX = 1 << 16 };
@@ -45,7 +45,7 @@ struct cluster {
     uint64_t seed;
     struct rng rng;
     uint64_t now_us;
-    struct disk disk; /* the file system without waiting for it */
+    struct faulty_disk disk; /* without faults: only for its speed */
     unsigned nodes_count;
     struct cluster_node nodes[CLUSTER_NODES_MAX];
     struct list frames;

@@ -1,4 +1,7 @@
-/* faulty_disk: the file system with a countdown: the operation after the next `left` ones fails, and all after it. */
+/* faulty_disk: the file system with a countdown: the operation after the next `left` ones fails, and all after it.
+ *
+ * It does not wait for the medium: what these tests call a crash ends a log, not the machine, and takes nothing from
+ * the page cache. */
 #ifndef SHOAL_TESTS_UNIT_COORDINATOR_FAULTY_DISK_H
 #define SHOAL_TESTS_UNIT_COORDINATOR_FAULTY_DISK_H
 

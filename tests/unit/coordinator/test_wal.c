@@ -105,6 +105,7 @@ static void test_one_process_at_a_time(void **state)
 static void test_removed_folder_acknowledges_nothing(void **state)
 {
     (void)state;
+    wal_fixture_config.disk = NULL; /* the real one */
     wal_fixture_create();
     struct wal *wal = wal_fixture_reopen();
     wal_fixture_append(wal, 1, BYTES_LITERAL("there"));
@@ -237,6 +238,7 @@ static void test_thread_completes_in_order(void **state)
 {
     (void)state;
     enum { ENTRIES = 2000 };
+    wal_fixture_config.disk = NULL;
     wal_fixture_config.inline_writes = false;
     wal_fixture_config.segment_bytes = 64 << 10;
     wal_fixture_create();

@@ -243,6 +243,7 @@ static void test_no_fault_loses_what_was_acknowledged(void **state)
 {
     (void)state;
     static const unsigned kinds[] = {FAULTY_ALL, FAULTY_SYNC, FAULTY_WRITE, FAULTY_RENAME, FAULTY_CREATE};
+    const struct disk *usual = wal_fixture_config.disk;
     unsigned faults = 0;
     for (size_t kind = 0; kind < COUNT_OF(kinds); kind++) {
         bool well = false;
@@ -255,7 +256,7 @@ static void test_no_fault_loses_what_was_acknowledged(void **state)
             wal_fixture_config.disk = &faulty.disk;
             well = live(&acknowledged);
             faults += !well;
-            wal_fixture_config.disk = NULL;
+            wal_fixture_config.disk = usual;
             if (acknowledged.index > 0) {
                 struct wal_loaded loaded;
                 struct wal *wal = wal_fixture_open_expecting(&loaded);

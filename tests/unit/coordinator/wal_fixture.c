@@ -9,17 +9,22 @@
 
 #include "base/check.h"
 #include "coordinator/consensus/wal.h"
+#include "tests/unit/coordinator/faulty_disk.h"
 #include "tests/unit/coordinator/temp_folder.h"
 #include "tests/unit/coordinator/wal_fixture.h"
 
 struct temp_folder wal_fixture_folder;
 struct wal_config wal_fixture_config;
 
+static struct faulty_disk disk; /* without faults, and fast */
+
 int wal_fixture_set_up(void **state)
 {
     (void)state;
+    faulty_disk_init(&disk);
     temp_folder_make(&wal_fixture_folder);
     wal_fixture_config = (struct wal_config){
+        .disk = &disk.disk,
         .folder = wal_fixture_folder.path,
         .identity = {.cluster_id = "cluster", .raft_id = 7, .incarnation = 1},
         .segment_bytes = WAL_FIXTURE_SEGMENT_BYTES,
