@@ -4,6 +4,7 @@
  * doubling to 5 s (coordinators and others exit on purpose when they can't trust themselves). What it started is in
  * <dir>/children.json, so that a new supervisor takes over living processes instead of starting them twice. SIGTERM
  * ends all of it: routers and workers first, coordinators last, SIGKILL after ten seconds. */
+#include <dirent.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,8 +28,7 @@ enum {
     TICK_MS = 50,
     BACKOFF_FIRST_US = 100000,
     BACKOFF_MAX_US = 5000000,
-    SETTLED_US = 10000000,     /* a life of that length forgives earlier failures */
-    BOOTSTRAPPED_US = 1000000, /* a coordinator that lives so long has its log */
+    SETTLED_US = 10000000, /* a life of that length forgives earlier failures */
     STOP_MAX_US = 10000000,
     CHILDREN_FILE_MAX = 64 << 10
 };
@@ -47,7 +47,8 @@ struct child {
     bool adopted;
     uint64_t started_us, retry_us;
     unsigned failures;
-    bool told; /* SIGTERM was sent */
+    bool told;   /* SIGTERM was sent */
+    bool marked; /* coordinators: the bootstrap mark is there */
 };
 
 struct supervisor {
@@ -144,6 +145,23 @@ static char *bootstrap_mark(const struct child *child)
     return home_path(child->supervisor->dir, "keys", name);
 }
 
+/* Whether the coordinator's folder holds a log (or what is left of one). */
+static bool has_log(const struct child *child)
+{
+    char *path = home_path(child->supervisor->dir, child->name, NULL);
+    DIR *folder = opendir(path);
+    bool found = false;
+    const struct dirent *entry;
+    while (folder != NULL && !found && (entry = readdir(folder)) != NULL) {
+        found = strncmp(entry->d_name, "segment-", 8) == 0 || strncmp(entry->d_name, "snapshot-", 9) == 0;
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    }
+    mem_free(path);
+    return found;
+}
+
 struct child_command {
     const char *argv[CHILD_ARGS_MAX];
     char *owned[8];
@@ -173,7 +191,7 @@ static void build_command(const struct child *child, struct child_command *comma
     command->argv[at++] = own(command, home_path(supervisor->dir, child->name, NULL));
     if (child->role == CHILD_COORDINATOR) {
         char *mark = own(command, bootstrap_mark(child));
-        if (!file_exists(mark)) {
+        if (!file_exists(mark) && !has_log(child)) {
             command->argv[at++] = "--first-start";
         }
     } else if (child->role == CHILD_ROUTER) {
@@ -220,15 +238,17 @@ static void start_child(struct child *child)
     mem_free(log_path);
 }
 
-static void mark_bootstrapped(struct child *child, uint64_t now_us)
+static void mark_bootstrapped(struct child *child)
 {
     struct error error;
-    if (child->role != CHILD_COORDINATOR || now_us - child->started_us < BOOTSTRAPPED_US) {
+    if (child->role != CHILD_COORDINATOR || child->marked || !has_log(child)) {
         return;
     }
     char *mark = bootstrap_mark(child);
+    child->marked = true;
     if (!file_exists(mark) && file_write_atomic(mark, BYTES_LITERAL("once\n"), 0600, &error) != STATUS_OK) {
         LOG_E("supervisor", "mark_unwritable", "detail=%s", log_quoted(error.text));
+        child->marked = false;
     }
     mem_free(mark);
 }
@@ -240,7 +260,7 @@ static void tick_running(struct supervisor *supervisor, uint64_t now_us)
         if (child->pid == 0 && now_us >= child->retry_us) {
             start_child(child);
         } else if (child->pid != 0) {
-            mark_bootstrapped(child, now_us);
+            mark_bootstrapped(child);
         }
     }
 }

@@ -90,7 +90,8 @@ def test_replica_of_a_dead_node_moves_to_the_spare_one(cluster):
     finally:
         os.kill(supervisor, signal.SIGCONT)
     wait_for(f"{node} up again", lambda: cluster.rows("node").get(node, {}).get("state") == "up")
-    assert cluster.engine(node) is None  # what moved does not move back
+    wait_for(f"nothing on {node}: what moved does not move back", lambda: cluster.engine(node) is None)
+    assert cluster.replica_on(spare) == replica
 
 
 def test_stopped_engine_is_fenced_and_started_again(cluster):
