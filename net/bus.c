@@ -205,11 +205,21 @@ enum status bus_monitor_open(struct bus_socket *watched, int events, void *owner
     if (status != STATUS_OK) {
         return status;
     }
-    status = bus_socket_set(*out, ZMQ_RCVHWM, BUS_MONITOR_QUEUE, error);
+    /* Without limit: ZeroMQ's one I/O thread sends events with a call that blocks while the queue is full. */
+    status = bus_socket_set(*out, ZMQ_RCVHWM, 0, error);
     if (status == STATUS_OK && zmq_connect((*out)->zmq, name) != 0) {
         status = zmq_error(error, "the monitor can't be read");
     }
     return status;
+}
+
+void bus_monitor_close(struct bus_socket *watched, struct bus_socket *monitor)
+{
+    if (monitor != NULL) {
+        /* The source first: an event that is sent when nobody reads any more blocks the I/O thread for good. */
+        (void)zmq_socket_monitor(watched->zmq, NULL, 0);
+        bus_socket_close(monitor);
+    }
 }
 
 bool bus_monitor_next(struct bus_socket *monitor, unsigned *event, unsigned *value)

@@ -49,7 +49,7 @@ static bool client_drain(void *owner);
 
 static void drop_sockets(struct bus_client *client)
 {
-    bus_socket_close(client->monitor);
+    bus_monitor_close(client->dealer, client->monitor);
     bus_socket_close(client->dealer);
     client->monitor = NULL;
     client->dealer = NULL;

@@ -23,7 +23,6 @@ enum {
     BUS_HEARTBEAT_MS = 500, /* a peer that is silent for four of them is gone */
     BUS_HANDSHAKE_MS = 3000,
     BUS_CURVE_BYTES = 33, /* what CURVE adds to a frame: command name, nonce, tag, flags (rfc.zeromq.org/spec/26) */
-    BUS_MONITOR_QUEUE = 10000, /* events; ZeroMQ's I/O thread waits when they are not read */
     BUS_EVENT_BYTES = 6
 };
 
@@ -68,6 +67,8 @@ int bus_socket_send(struct bus_socket *socket, const void *data, size_t length, 
 /* The monitor of `watched`, open in *out. */
 MUST_CHECK enum status bus_monitor_open(struct bus_socket *watched, int events, void *owner, bool (*drain)(void *owner),
                                         struct bus_socket **out, struct error *error);
+/* Both may be NULL. Always this way, and before `watched` is closed. */
+void bus_monitor_close(struct bus_socket *watched, struct bus_socket *monitor);
 /* False: no event waits. */
 bool bus_monitor_next(struct bus_socket *monitor, unsigned *event, unsigned *value);
 /* Receives what is left of a message of many parts. */

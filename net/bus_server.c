@@ -327,7 +327,7 @@ void bus_server_close(struct bus_server *server)
 {
     server->closing = true;
     list_remove(&server->link);
-    bus_socket_close(server->monitor);
+    bus_monitor_close(server->router, server->monitor);
     bus_socket_close(server->router);
     loop_release(server->bus->loop, server, server_free);
 }
