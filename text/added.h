@@ -33,8 +33,7 @@ enum { ADDED_TEXT_MAX = 64 << 10, ADDED_NODES_MAX = 16 << 20 };
 void added_init(struct added *added);
 void added_free(struct added *added);
 /* STATUS_LIMIT: longer than ADDED_TEXT_MAX, or too many. An empty text is ignored; of equal texts the last wins. */
-MUST_CHECK enum status added_put(struct added *added, struct bytes text, struct added_token token,
-                                 struct error *error);
+MUST_CHECK enum status added_put(struct added *added, struct bytes text, struct added_token token, struct error *error);
 
 /* Which control tokens may match: see text/tokenizer.h. Spans are offsets into the text that is searched. */
 struct added_policy {

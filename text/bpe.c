@@ -2,7 +2,8 @@
  *
  * `merges` maps a pair of ids to (rank, merged id), `words` a token's text to its id; both are flat open-addressing
  * tables at half load or less, filled once. A SentencePiece vocabulary has no pre-tokeniser, but none of its merges
- * may put U+2581 behind something else: then text is cut there first, which changes no result and keeps pieces short. */
+ * may put U+2581 behind something else: then text is cut there first, which changes no result and keeps pieces short.
+ */
 #include "text/bpe.h"
 
 #include <stdatomic.h>
@@ -41,7 +42,7 @@ struct bpe {
     size_t merges_mask;
     struct word_slot *words;
     size_t words_mask;
-    struct bytes *keys; /* by id: what the words table finds it by */
+    struct bytes *keys;     /* by id: what the words table finds it by */
     _Atomic uint8_t *reach; /* by id: enum reach */
     uint32_t byte_ids[256]; /* byte-level: the byte's token; SentencePiece: <0xNN>; or NO_ID */
     bool spm;
@@ -50,7 +51,7 @@ struct bpe {
 
 struct bpe_symbol {
     uint32_t id;
-    uint32_t rank; /* of the pair with the next symbol, or NO_RANK */
+    uint32_t rank;           /* of the pair with the next symbol, or NO_RANK */
     uint32_t previous, next; /* indices, UINT32_MAX: none */
 };
 
@@ -196,8 +197,7 @@ static enum status build_ranked_merges(struct bpe *bpe, struct error *error)
     make_merges(bpe, from->merges_count);
     for (size_t i = 0; i < from->merges_count; i++) {
         const struct vocab_merge *merge = &from->merges[i];
-        if (merge->left >= bpe->vocab->count || merge->right >= bpe->vocab->count ||
-            merge->merged >= bpe->vocab->count)
+        if (merge->left >= bpe->vocab->count || merge->right >= bpe->vocab->count || merge->merged >= bpe->vocab->count)
             return error_set(error, STATUS_INVALID, "merge %zu of %s names an id beyond the vocabulary", i,
                              from->source_name);
         put_merge(bpe, merge->left, merge->right, (uint32_t)i, merge->merged);
@@ -568,8 +568,8 @@ static size_t merge_with_heap(const struct bpe *bpe, struct bpe_scratch *scratch
 static size_t merge_piece(const struct bpe *bpe, struct bpe_scratch *scratch, struct bytes piece, bool control)
 {
     reserve_symbols(scratch, piece.length);
-    size_t count = bpe->spm ? spm_symbols(bpe, piece, control, scratch->symbols)
-                            : byte_symbols(bpe, piece, scratch->symbols);
+    size_t count =
+        bpe->spm ? spm_symbols(bpe, piece, control, scratch->symbols) : byte_symbols(bpe, piece, scratch->symbols);
     if (count < 2)
         return count;
     return count <= SCAN_MAX ? merge_scanning(bpe, scratch->symbols, count, control)

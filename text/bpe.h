@@ -34,7 +34,8 @@ enum { BPE_PIECE_MAX = 1 << 30 };
 MUST_CHECK enum status bpe_new(const struct vocab *vocab, const struct vocab_tokenizer *from, struct bpe **out,
                                struct error *error);
 void bpe_free(struct bpe *bpe);
-/* Appends the ids of `piece` (valid UTF-8 for SentencePiece). `control`: the vocabulary itself may yield control ids. */
+/* Appends the ids of `piece` (valid UTF-8 for SentencePiece). `control`: the vocabulary itself may yield control ids.
+ */
 MUST_CHECK enum status bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, struct bytes piece, bool control,
                                   struct ids *out);
 

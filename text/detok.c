@@ -53,8 +53,8 @@ static size_t finish_pending(struct detok *detok, struct bytes text, struct buf 
 void detok_push(struct detok *detok, uint32_t id, struct buf *out)
 {
     bool control = tokenizer_is_control(detok->tokenizer, id);
-    struct bytes text = control && detok->show_control ? tokenizer_piece(detok->tokenizer, id)
-                                                       : tokenizer_bytes(detok->tokenizer, id);
+    struct bytes text =
+        control && detok->show_control ? tokenizer_piece(detok->tokenizer, id) : tokenizer_bytes(detok->tokenizer, id);
     if (text.length == 0)
         return;
     if (detok->at_start && !detok->keep_leading_space && tokenizer_strips_leading_space(detok->tokenizer) &&

@@ -15,9 +15,9 @@ struct detok {
     const struct tokenizer *tokenizer;
     uint8_t pending[4];
     uint8_t pending_count;
-    bool at_start; /* SPM: the first space of the text is dropped */
+    bool at_start;           /* SPM: the first space of the text is dropped */
     bool keep_leading_space; /* completions continue a prompt: nothing is dropped */
-    bool show_control; /* control tokens come out as their file spells them (off; set it behind detok_init) */
+    bool show_control;       /* control tokens come out as their file spells them (off; set it behind detok_init) */
 };
 
 /* continues: the stream continues a text that is already there (a prompt), so no leading space is dropped. */

@@ -166,8 +166,7 @@ static bool add_conversion(struct builder *builder, uint8_t conversion, const st
 }
 
 /* text % values: Python's printf, of which templates use little. */
-static bool format_text(struct render *render, const struct text *format, const struct value *values,
-                        struct value *out)
+static bool format_text(struct render *render, const struct text *format, const struct value *values, struct value *out)
 {
     bool tuple = values->kind == VALUE_LIST && values->as.list->kind == LIST_TUPLE;
     const struct value *items = tuple ? values->as.list->items : values;
@@ -194,7 +193,11 @@ static bool format_text(struct render *render, const struct text *format, const 
         if (!add_conversion(&builder, walker.point < 0x80 ? (uint8_t)walker.point : '?', &items[used++]))
             return false;
     }
-    if (used < count && values->kind != VALUE_DICT)
+    /* What can be indexed counts as a mapping there, and may hold more than the format asks for. */
+    bool mapping =
+        values->kind == VALUE_DICT || values->kind == VALUE_UNDEFINED ||
+        (values->kind == VALUE_LIST && (values->as.list->kind == LIST_LIST || values->as.list->kind == LIST_RANGE));
+    if (used < count && !mapping)
         return render_fail(render, TEMPLATE_TYPE, "not all arguments converted during string formatting");
     return builder_finish(&builder, out);
 }

@@ -20,53 +20,62 @@ static const symbol_id NO_SYMBOL = UINT32_MAX;
 
 enum node_kind {
     /* expressions; a, b, c are operands, items are lists of them */
-    NODE_NONE,     /* none */
-    NODE_BOOL,     /* integer: 0 or 1 */
-    NODE_INTEGER,  /* integer */
-    NODE_FLOAT,    /* real */
-    NODE_STRING,   /* text */
-    NODE_NAME,     /* symbol_id */
-    NODE_LIST,     /* items */
-    NODE_TUPLE,    /* items */
-    NODE_DICT,     /* items: key, value, key, value, … */
+    NODE_NONE,      /* none */
+    NODE_BOOL,      /* integer: 0 or 1 */
+    NODE_INTEGER,   /* integer */
+    NODE_FLOAT,     /* real */
+    NODE_STRING,    /* text */
+    NODE_NAME,      /* symbol_id */
+    NODE_LIST,      /* items */
+    NODE_TUPLE,     /* items */
+    NODE_DICT,      /* items: key, value, key, value, … */
     NODE_ATTRIBUTE, /* a.text */
-    NODE_ITEM,     /* a[b] */
-    NODE_SLICE,    /* a[items[0]:items[1]:items[2]], each NULL when absent */
-    NODE_CALL,     /* a(call) */
-    NODE_FILTER,   /* a | text(call); a is NULL inside of a filter block: the block's text */
-    NODE_TEST,     /* a is text(call) */
-    NODE_NOT,      /* not a */
-    NODE_NEGATE,   /* -a */
-    NODE_PLUS,     /* +a */
-    NODE_ADD,      /* a + b, and so on */
+    NODE_ITEM,      /* a[b] */
+    NODE_SLICE,     /* a[items[0]:items[1]:items[2]], each NULL when absent */
+    NODE_CALL,      /* a(call) */
+    NODE_FILTER,    /* a | text(call); a is NULL inside of a filter block: the block's text */
+    NODE_TEST,      /* a is text(call) */
+    NODE_NOT,       /* not a */
+    NODE_NEGATE,    /* -a */
+    NODE_PLUS,      /* +a */
+    NODE_ADD,       /* a + b, and so on */
     NODE_SUB,
     NODE_MUL,
     NODE_DIV,
     NODE_FLOORDIV,
     NODE_MOD,
     NODE_POW,
-    NODE_CONCAT,   /* items joined as texts: ~ */
-    NODE_COMPARE,  /* a op b op c …: items, compares */
-    NODE_AND,      /* a and b */
+    NODE_CONCAT,  /* items joined as texts: ~ */
+    NODE_COMPARE, /* a op b op c …: items, compares */
+    NODE_AND,     /* a and b */
     NODE_OR,
     NODE_CONDITION, /* a if b else c; c may be NULL: undefined */
     /* statements; body and otherwise are lists of them */
-    NODE_TEXT,     /* text */
-    NODE_OUTPUT,   /* {{ a }} */
-    NODE_IF,       /* items: conditions; bodies: one each; otherwise */
-    NODE_FOR,      /* for target in a [if b] body else otherwise; recursive */
-    NODE_SET,      /* target = a */
-    NODE_SET_BLOCK, /* target = body, through the filters in a (innermost a is NULL) */
-    NODE_MACRO,    /* macro symbol(params) body */
-    NODE_CALL_BLOCK, /* call(params) a: body is the caller */
+    NODE_TEXT,         /* text */
+    NODE_OUTPUT,       /* {{ a }} */
+    NODE_IF,           /* items: conditions; bodies: one each; otherwise */
+    NODE_FOR,          /* for target in a [if b] body else otherwise; recursive */
+    NODE_SET,          /* target = a */
+    NODE_SET_BLOCK,    /* target = body, through the filters in a (innermost a is NULL) */
+    NODE_MACRO,        /* macro symbol(params) body */
+    NODE_CALL_BLOCK,   /* call(params) a: body is the caller */
     NODE_FILTER_BLOCK, /* body through the filters in a */
-    NODE_WITH,     /* targets are NODE_NAMEs in items, values in values; body */
-    NODE_SCOPELESS, /* body as it is: generation */
+    NODE_WITH,         /* targets are NODE_NAMEs in items, values in values; body */
+    NODE_SCOPELESS,    /* body as it is: generation */
     NODE_BREAK,
     NODE_CONTINUE
 };
 
-enum compare_kind { COMPARE_EQ, COMPARE_NE, COMPARE_LT, COMPARE_LE, COMPARE_GT, COMPARE_GE, COMPARE_IN, COMPARE_NOT_IN };
+enum compare_kind {
+    COMPARE_EQ,
+    COMPARE_NE,
+    COMPARE_LT,
+    COMPARE_LE,
+    COMPARE_GT,
+    COMPARE_GE,
+    COMPARE_IN,
+    COMPARE_NOT_IN
+};
 
 struct node_list {
     struct node **data;
@@ -89,7 +98,7 @@ struct call_node {
 
 /* What a for or set assigns to: a name, a tuple of targets, or an attribute of a namespace. */
 struct target {
-    symbol_id symbol;          /* NO_SYMBOL for a tuple */
+    symbol_id symbol;       /* NO_SYMBOL for a tuple */
     struct bytes attribute; /* of a namespace, empty: none */
     struct target *items;
     size_t count;

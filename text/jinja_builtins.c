@@ -114,7 +114,7 @@ static bool test_sequence(struct render *render, const struct value *value, cons
     (void)render;
     (void)args;
     *out = value->kind == VALUE_UNDEFINED || value->kind == VALUE_TEXT || value->kind == VALUE_DICT ||
-           (value->kind == VALUE_LIST && value->as.list->kind != LIST_GENERATOR && value->as.list->kind != LIST_VIEW);
+           (value->kind == VALUE_LIST && list_has_places(value->as.list));
     return true;
 }
 
@@ -281,25 +281,44 @@ static bool test_test(struct render *render, const struct value *value, const st
 }
 
 static const struct test_entry TESTS[] = {
-    {"defined", test_defined, 0},     {"undefined", test_undefined, 0},
-    {"none", test_none, 0},           {"string", test_string, 0},
-    {"mapping", test_mapping, 0},     {"number", test_number, 0},
-    {"integer", test_integer, 0},     {"float", test_float, 0},
-    {"boolean", test_boolean, 0},     {"true", test_true, 0},
-    {"false", test_false, 0},         {"iterable", test_iterable, 0},
-    {"sequence", test_sequence, 0},   {"callable", test_callable, 0},
-    {"odd", test_odd, 0},             {"even", test_even, 0},
-    {"divisibleby", test_divisible, 1}, {"sameas", test_same, 1},
-    {"equalto", test_equal, 1},       {"eq", test_equal, 1},
-    {"==", test_equal, 1},            {"ne", test_not_equal, 1},
-    {"!=", test_not_equal, 1},        {"lt", test_less, 1},
-    {"<", test_less, 1},              {"lessthan", test_less, 1},
-    {"le", test_less_equal, 1},       {"<=", test_less_equal, 1},
-    {"gt", test_greater, 1},          {">", test_greater, 1},
-    {"greaterthan", test_greater, 1}, {"ge", test_greater_equal, 1},
-    {">=", test_greater_equal, 1},    {"in", test_in, 1},
-    {"upper", test_upper, 0},         {"lower", test_lower, 0},
-    {"escaped", test_escaped, 0},     {"filter", test_filter, 0},
+    {"defined", test_defined, 0},
+    {"undefined", test_undefined, 0},
+    {"none", test_none, 0},
+    {"string", test_string, 0},
+    {"mapping", test_mapping, 0},
+    {"number", test_number, 0},
+    {"integer", test_integer, 0},
+    {"float", test_float, 0},
+    {"boolean", test_boolean, 0},
+    {"true", test_true, 0},
+    {"false", test_false, 0},
+    {"iterable", test_iterable, 0},
+    {"sequence", test_sequence, 0},
+    {"callable", test_callable, 0},
+    {"odd", test_odd, 0},
+    {"even", test_even, 0},
+    {"divisibleby", test_divisible, 1},
+    {"sameas", test_same, 1},
+    {"equalto", test_equal, 1},
+    {"eq", test_equal, 1},
+    {"==", test_equal, 1},
+    {"ne", test_not_equal, 1},
+    {"!=", test_not_equal, 1},
+    {"lt", test_less, 1},
+    {"<", test_less, 1},
+    {"lessthan", test_less, 1},
+    {"le", test_less_equal, 1},
+    {"<=", test_less_equal, 1},
+    {"gt", test_greater, 1},
+    {">", test_greater, 1},
+    {"greaterthan", test_greater, 1},
+    {"ge", test_greater_equal, 1},
+    {">=", test_greater_equal, 1},
+    {"in", test_in, 1},
+    {"upper", test_upper, 0},
+    {"lower", test_lower, 0},
+    {"escaped", test_escaped, 0},
+    {"filter", test_filter, 0},
     {"test", test_test, 0},
 };
 
@@ -335,8 +354,8 @@ static bool global_range(struct render *render, const struct value *self, const 
     size_t first = args->count > 1;
     if (args->count == 0)
         return render_fail(render, TEMPLATE_TYPE, "range expected at least 1 argument, got 0");
-    if ((first != 0 && !args_integer(render, args, 0, NULL, &begin)) || !args_integer(render, args, first, NULL, &end) ||
-        !args_integer(render, args, 2, NULL, &step))
+    if ((first != 0 && !args_integer(render, args, 0, NULL, &begin)) ||
+        !args_integer(render, args, first, NULL, &end) || !args_integer(render, args, 2, NULL, &step))
         return false;
     if (step == 0)
         return render_fail(render, TEMPLATE_VALUE, "range() arg 3 must not be zero");
@@ -396,8 +415,7 @@ static bool global_namespace(struct render *render, const struct value *self, co
 }
 
 /* The time of the call is the router's: UTC. */
-static bool global_strftime(struct render *render, const struct value *self, const struct args *args,
-                            struct value *out)
+static bool global_strftime(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)self;
     const struct text *format = NULL;
@@ -458,9 +476,8 @@ static bool global_joiner(struct render *render, const struct value *self, const
         separator = *given;
     if (!put(render, state, "sep", separator) || !put(render, state, "used", value_bool(false)))
         return false;
-    *callable = (struct callable){.kind = CALL_BUILTIN,
-                                  .builtin = &entry,
-                                  .state = {.kind = VALUE_NAMESPACE, .as.dict = state}};
+    *callable = (struct callable){
+        .kind = CALL_BUILTIN, .builtin = &entry, .state = {.kind = VALUE_NAMESPACE, .as.dict = state}};
     *out = (struct value){.kind = VALUE_CALLABLE, .as.callable = callable};
     return true;
 }

@@ -98,8 +98,8 @@ bool text_strip(struct render *render, const struct text *text, const struct tex
 static bool add_part(struct builder *builder, const struct text *text, size_t begin, size_t end)
 {
     struct value part;
-    return begin == end || (text_slice(builder->render, text, begin, end, &part) &&
-                            builder_add_text(builder, part.as.text));
+    return begin == end ||
+           (text_slice(builder->render, text, begin, end, &part) && builder_add_text(builder, part.as.text));
 }
 
 /* An empty `old` stands in front of every character and at the end. */

@@ -59,9 +59,12 @@ static bool loop_attribute(struct render *render, const struct loop *loop, struc
         const char *name;
         int64_t value;
     } numbers[] = {
-        {"index", (int64_t)loop->index0 + 1},  {"index0", (int64_t)loop->index0},
-        {"revindex", (int64_t)(loop->count - loop->index0)}, {"revindex0", (int64_t)(loop->count - loop->index0) - 1},
-        {"length", (int64_t)loop->count},      {"depth", (int64_t)loop->depth0 + 1},
+        {"index", (int64_t)loop->index0 + 1},
+        {"index0", (int64_t)loop->index0},
+        {"revindex", (int64_t)(loop->count - loop->index0)},
+        {"revindex0", (int64_t)(loop->count - loop->index0) - 1},
+        {"length", (int64_t)loop->count},
+        {"depth", (int64_t)loop->depth0 + 1},
         {"depth0", (int64_t)loop->depth0},
     };
     for (size_t i = 0; i < COUNT_OF(numbers); i++) {
@@ -80,8 +83,8 @@ static bool loop_attribute(struct render *render, const struct loop *loop, struc
     else if (bytes_equal(name, BYTES_LITERAL("nextitem")) && !last)
         *out = loop->items[loop->index0 + 1];
     else
-        return value_undefined(render, (struct undefined){.name = name, .object_type = "LoopContext", .attribute = true},
-                               out);
+        return value_undefined(render,
+                               (struct undefined){.name = name, .object_type = "LoopContext", .attribute = true}, out);
     return true;
 }
 
@@ -109,12 +112,11 @@ static bool own_attribute(struct render *render, const struct value *object, str
     if (object->kind == VALUE_LOOP)
         return loop_attribute(render, object->as.loop, name, out);
     *found = jinja_method_unsafe(object, name);
-    return !*found || value_undefined(render,
-                                      (struct undefined){.name = name,
-                                                         .object_type = value_type_name(object),
-                                                         .attribute = true,
-                                                         .unsafe = true},
-                                      out);
+    return !*found ||
+           value_undefined(render,
+                           (struct undefined){
+                               .name = name, .object_type = value_type_name(object), .attribute = true, .unsafe = true},
+                           out);
 }
 
 bool jinja_attribute(struct render *render, const struct value *object, struct bytes name, struct value *out)
@@ -158,8 +160,7 @@ static bool character(struct render *render, const struct text *text, size_t at,
     return text_slice(render, text, begin, end, out);
 }
 
-static bool missing_item(struct render *render, const struct value *object, const struct value *key,
-                         struct value *out)
+static bool missing_item(struct render *render, const struct value *object, const struct value *key, struct value *out)
 {
     struct undefined why = {.object_type = value_type_name(object)};
     if (key->kind == VALUE_TEXT) {
@@ -197,8 +198,8 @@ bool jinja_item(struct render *render, const struct value *object, const struct 
     } else if (value_is_integer(key, &index)) {
         if (object->kind == VALUE_TEXT && place(index, object->as.text->points, &at))
             return character(render, object->as.text, at, out);
-        if (object->kind == VALUE_LIST && object->as.list->kind != LIST_GENERATOR &&
-            object->as.list->kind != LIST_VIEW && place(index, object->as.list->count, &at)) {
+        if (object->kind == VALUE_LIST && list_has_places(object->as.list) &&
+            place(index, object->as.list->count, &at)) {
             *out = object->as.list->items[at];
             return true;
         }
@@ -278,8 +279,7 @@ static bool eval_slice(struct render *render, const struct node *node, struct va
         return false;
     if (object.kind == VALUE_UNDEFINED)
         return render_fail_undefined(render, &object);
-    if (object.kind != VALUE_TEXT && (object.kind != VALUE_LIST || object.as.list->kind == LIST_GENERATOR ||
-                                      object.as.list->kind == LIST_VIEW))
+    if (object.kind != VALUE_TEXT && (object.kind != VALUE_LIST || !list_has_places(object.as.list)))
         return render_fail(render, TEMPLATE_TYPE, "'%s' object is not subscriptable", value_type_name(&object));
     if (!value_length(render, &object, &length) || !slice_range(render, node, length, &begin, &step, &count))
         return false;
@@ -333,8 +333,8 @@ bool jinja_eval_args(struct render *render, const struct call_node *call, struct
         return true;
     struct value star = {.kind = VALUE_UNDEFINED}, *more = NULL;
     size_t more_count = 0;
-    if (call->star != NULL && (!jinja_eval(render, call->star, &star) ||
-                               !value_iterate(render, &star, &more, &more_count)))
+    if (call->star != NULL &&
+        (!jinja_eval(render, call->star, &star) || !value_iterate(render, &star, &more, &more_count)))
         return false;
     out->positional = render_alloc(render, call->positional.count + more_count, sizeof *out->positional);
     if (out->positional == NULL)
@@ -405,8 +405,7 @@ bool args_bool(const struct args *args, size_t index, const char *name, bool oth
     return value == NULL ? otherwise : value_truthy(value);
 }
 
-bool args_text(struct render *render, const struct args *args, size_t index, const char *name,
-               const struct text **out)
+bool args_text(struct render *render, const struct args *args, size_t index, const char *name, const struct text **out)
 {
     const struct value *value = args_get(args, index, name);
     if (value == NULL)
@@ -473,7 +472,8 @@ static bool compare_once(struct render *render, enum compare_kind kind, const st
         *result ^= kind == COMPARE_NOT_IN;
         return true;
     default:
-        if (value_is_number(a) && value_is_number(b) && !(value_number(a) == value_number(a) && value_number(b) == value_number(b))) {
+        if (value_is_number(a) && value_is_number(b) &&
+            !(value_number(a) == value_number(a) && value_number(b) == value_number(b))) {
             *result = false; /* nan has no order */
             return true;
         }

@@ -1,7 +1,7 @@
 /* text/jinja_eval: evaluation: statements, expressions, and the tables of filters, tests, methods and globals.
  *
- * An entry of a table is a name and a function; arguments come evaluated. Functions return false when the render's fault
- * is set. */
+ * An entry of a table is a name and a function; arguments come evaluated. Functions return false when the render's
+ * fault is set. */
 #ifndef SHOAL_TEXT_JINJA_EVAL_H
 #define SHOAL_TEXT_JINJA_EVAL_H
 
@@ -51,10 +51,19 @@ struct loop {
     size_t count, index0;
     size_t depth0;
     const struct node *node;
-    struct frame *frame; /* around the loop */
+    struct frame *frame;  /* around the loop */
     struct value changed; /* what loop.changed saw last */
     bool seen;
 };
+
+/* What a generator was made of. */
+struct lazy {
+    struct value self;
+    struct args args;
+    bool by_attribute, wanted; /* of select and its kin */
+};
+/* A generator that `fill` makes when it is first asked. */
+bool jinja_generator(struct render *render, list_fill *fill, struct lazy lazy, struct value *out);
 
 const struct builtin_entry *jinja_filter_find(struct bytes name); /* NULL: there is none */
 const struct test_entry *jinja_test_find(struct bytes name);
@@ -69,8 +78,7 @@ bool args_check(struct render *render, const struct builtin_entry *entry, const 
 /* Reads an argument, leaving *out as it is when it is not given. TypeError for another type. */
 bool args_integer(struct render *render, const struct args *args, size_t index, const char *name, int64_t *out);
 bool args_bool(const struct args *args, size_t index, const char *name, bool otherwise);
-bool args_text(struct render *render, const struct args *args, size_t index, const char *name,
-               const struct text **out);
+bool args_text(struct render *render, const struct args *args, size_t index, const char *name, const struct text **out);
 
 bool jinja_render_body(struct render *render, const struct node_list *body); /* the whole template, into render->out */
 bool jinja_eval(struct render *render, const struct node *node, struct value *out);
@@ -81,7 +89,8 @@ void jinja_leave(struct render *render);
 bool jinja_call_macro(struct render *render, const struct callable *callable, const struct args *args,
                       const struct value *caller, struct value *out);
 bool jinja_attribute(struct render *render, const struct value *object, struct bytes name, struct value *out); /* a.b */
-bool jinja_item(struct render *render, const struct value *object, const struct value *key, struct value *out); /* a[b] */
+bool jinja_item(struct render *render, const struct value *object, const struct value *key,
+                struct value *out); /* a[b] */
 bool jinja_call(struct render *render, const struct value *callee, const struct args *args, struct value *out);
 bool jinja_apply_filter(struct render *render, const struct builtin_entry *filter, const struct value *value,
                         const struct args *args, struct value *out);

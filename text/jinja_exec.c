@@ -1,8 +1,8 @@
 /* jinja_exec: statements, scopes, loops and macros.
  *
- * A frame is a scope: the template, a loop's iteration, a macro's call, a with or set block. Names are looked up from the
- * innermost frame outwards, then in the context. Output goes to render->out, which a macro, set or filter block swaps
- * for one of its own. */
+ * A frame is a scope: the template, a loop's iteration, a macro's call, a with or set block. Names are looked up from
+ * the innermost frame outwards, then in the context. Output goes to render->out, which a macro, set or filter block
+ * swaps for one of its own. */
 #include <string.h>
 
 #include "base/check.h"
@@ -48,20 +48,27 @@ static bool assign_symbol(struct render *render, symbol_id symbol, const struct 
 }
 
 /* The namespace that a variable holds; TemplateRuntimeError for anything else. */
-static bool assign_attribute(struct render *render, const struct target *target, const struct value *value)
+static bool find_namespace(struct render *render, const struct target *target, struct dict **out)
 {
-    for (const struct frame *frame = render->frame; frame != NULL; frame = frame->parent) {
+    const struct value *found = NULL;
+    for (const struct frame *frame = render->frame; frame != NULL && found == NULL; frame = frame->parent) {
         for (const struct variable *variable = frame->variables; variable != NULL; variable = variable->next) {
-            if (variable->symbol != target->symbol)
-                continue;
-            if (variable->value.kind != VALUE_NAMESPACE)
-                return render_fail(render, TEMPLATE_RUNTIME, "cannot assign attribute on non-namespace object");
-            struct value key;
-            return value_from_bytes(render, target->attribute, false, &key) &&
-                   dict_put(render, variable->value.as.dict, key, *value);
+            if (variable->symbol == target->symbol)
+                found = &variable->value;
         }
     }
-    return render_fail(render, TEMPLATE_RUNTIME, "cannot assign attribute on non-namespace object");
+    if (found == NULL || found->kind != VALUE_NAMESPACE)
+        return render_fail(render, TEMPLATE_RUNTIME, "cannot assign attribute on non-namespace object");
+    *out = found->as.dict;
+    return true;
+}
+
+static bool assign_attribute(struct render *render, const struct target *target, const struct value *value)
+{
+    struct dict *namespace;
+    struct value key;
+    return find_namespace(render, target, &namespace) && value_from_bytes(render, target->attribute, false, &key) &&
+           dict_put(render, namespace, key, *value);
 }
 
 static bool assign(struct render *render, const struct target *target, const struct value *value)
@@ -79,8 +86,8 @@ static bool assign(struct render *render, const struct target *target, const str
     if (count > target->count)
         return render_fail(render, TEMPLATE_VALUE, "too many values to unpack (expected %zu)", target->count);
     if (count < target->count)
-        return render_fail(render, TEMPLATE_VALUE, "not enough values to unpack (expected %zu, got %zu)",
-                           target->count, count);
+        return render_fail(render, TEMPLATE_VALUE, "not enough values to unpack (expected %zu, got %zu)", target->count,
+                           count);
     for (size_t i = 0; i < count; i++) {
         if (!assign(render, &target->items[i], &items[i]))
             return false;
@@ -117,6 +124,16 @@ static bool apply_chain(struct render *render, const struct node *filter, const 
                 jinja_apply_filter(render, filter->function, &value, &args, out);
     jinja_leave(render);
     return done;
+}
+
+/* An attribute's namespace is looked at before the value, as in the reference. */
+static bool exec_set(struct render *render, const struct node *node)
+{
+    struct value value;
+    struct dict *ignored;
+    if (node->target->attribute.length > 0 && !find_namespace(render, node->target, &ignored))
+        return false;
+    return jinja_eval(render, node->a, &value) && assign(render, node->target, &value);
 }
 
 static bool exec_set_block(struct render *render, const struct node *node)
@@ -159,8 +176,8 @@ static bool filter_items(struct render *render, const struct node *node, struct 
     return true;
 }
 
-static enum flow run_loop(struct render *render, const struct node *node, const struct value *over,
-                          struct frame *outer, size_t depth0)
+static enum flow run_loop(struct render *render, const struct node *node, const struct value *over, struct frame *outer,
+                          size_t depth0)
 {
     struct frame *before = render->frame;
     struct loop *loop = render_alloc(render, 1, sizeof *loop);
@@ -324,8 +341,7 @@ static bool exec_call_block(struct render *render, const struct node *node)
         return render_fail_undefined(render, &callee);
     if (callee.kind != VALUE_CALLABLE || callee.as.callable->kind != CALL_MACRO)
         return render_fail(render, TEMPLATE_UNSUPPORTED, "a call block calls something that is no macro");
-    return jinja_call_macro(render, callee.as.callable, &args, &caller, &text) &&
-           builder_add_value(render->out, &text);
+    return jinja_call_macro(render, callee.as.callable, &args, &caller, &text) && builder_add_value(render->out, &text);
 }
 
 /* ---- the rest ----------------------------------------------------------------------------------------------- */
@@ -376,7 +392,7 @@ static enum flow exec_node(struct render *render, const struct node *node)
     case NODE_FOR:
         return exec_for(render, node);
     case NODE_SET:
-        return flow_of(jinja_eval(render, node->a, &value) && assign(render, node->target, &value));
+        return flow_of(exec_set(render, node));
     case NODE_SET_BLOCK:
         return flow_of(exec_set_block(render, node));
     case NODE_MACRO:

@@ -1,6 +1,7 @@
 /* jinja_expr: expressions, from the loosest operator to the tightest.
  *
- *     condition: a if b else c → or → and → not → comparison → + - → ~ → * / // % → ** → unary → primary, postfix, filters
+ *     condition: a if b else c → or → and → not → comparison → + - → ~ → * / // % → ** → unary → primary, postfix,
+ * filters
  */
 #include <string.h>
 
@@ -267,8 +268,8 @@ static struct node *parse_name(struct parser *parser)
         const char *name;
         enum node_kind kind;
         int64_t value;
-    } constants[] = {{"true", NODE_BOOL, 1},   {"True", NODE_BOOL, 1}, {"false", NODE_BOOL, 0},
-                     {"False", NODE_BOOL, 0},  {"none", NODE_NONE, 0}, {"None", NODE_NONE, 0}};
+    } constants[] = {{"true", NODE_BOOL, 1},  {"True", NODE_BOOL, 1}, {"false", NODE_BOOL, 0},
+                     {"False", NODE_BOOL, 0}, {"none", NODE_NONE, 0}, {"None", NODE_NONE, 0}};
     for (size_t i = 0; i < COUNT_OF(constants); i++) {
         if (!parser_at_name(parser, constants[i].name))
             continue;
@@ -356,8 +357,7 @@ static bool parse_argument(struct parser *parser, struct call_node *call)
     if (parser_skip(parser, TOKEN_POW))
         return (call->star_star = parse_expression(parser)) != NULL;
     if (parser_at(parser, TOKEN_NAME) && parser->token[1].kind == TOKEN_ASSIGN) {
-        struct keyword_node *grown =
-            arena_alloc_array(&parser->out->arena, call->keywords_count + 1, sizeof *grown);
+        struct keyword_node *grown = arena_alloc_array(&parser->out->arena, call->keywords_count + 1, sizeof *grown);
         struct bytes name = parser->token->text;
         parser->token += 2;
         struct node *value = parse_expression(parser);
@@ -502,14 +502,13 @@ struct node *parse_filters(struct parser *parser, struct node *value, bool first
     return node;
 }
 
-/* A test's argument without parentheses: a primary, unless a keyword of the language follows. */
+/* A test's argument without parentheses: any primary. Of the language's keywords only these three end a test in the
+ * reference, so only these do here. */
 static bool bare_argument(const struct parser *parser)
 {
     switch (parser->token->kind) {
     case TOKEN_NAME:
-        return !parser_at_name(parser, "else") && !parser_at_name(parser, "or") && !parser_at_name(parser, "and") &&
-               !parser_at_name(parser, "is") && !parser_at_name(parser, "if") && !parser_at_name(parser, "in") &&
-               !parser_at_name(parser, "not") && !parser_at_name(parser, "recursive");
+        return !parser_at_name(parser, "else") && !parser_at_name(parser, "or") && !parser_at_name(parser, "and");
     case TOKEN_STRING:
     case TOKEN_INTEGER:
     case TOKEN_FLOAT:
@@ -542,6 +541,8 @@ static struct node *parse_test(struct parser *parser, struct node *value)
         test->call = parse_call(parser);
         if (test->call == NULL)
             return NULL;
+    } else if (parser_at_name(parser, "is")) {
+        return parser_fail(parser, STATUS_INVALID, "tests cannot be chained with is");
     } else if (bare_argument(parser)) {
         struct node *argument = parse_postfix(parser, parse_primary(parser));
         test->call = arena_alloc(&parser->out->arena, sizeof *test->call);

@@ -112,8 +112,7 @@ static bool filter_title(struct render *render, const struct value *self, const 
     return render_spend(render, text->points / 8) && builder_finish(&builder, out) && set_markup(out, text->markup);
 }
 
-static bool filter_replace(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool filter_replace(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     const struct value *old = args_get(args, 0, "old"), *new = args_get(args, 1, "new");
     const struct value *count = args_get(args, 2, "count");
@@ -123,8 +122,8 @@ static bool filter_replace(struct render *render, const struct value *self, cons
         return render_fail(render, TEMPLATE_TYPE, "replace() is missing an argument");
     if (count != NULL && count->kind != VALUE_NONE && !args_integer(render, args, 2, "count", &most))
         return false;
-    return value_to_text(render, self, &text) && value_to_text(render, old, &from) &&
-           value_to_text(render, new, &to) && text_replace(render, text, from, to, most, out);
+    return value_to_text(render, self, &text) && value_to_text(render, old, &from) && value_to_text(render, new, &to) &&
+           text_replace(render, text, from, to, most, out);
 }
 
 static bool filter_indent(struct render *render, const struct value *self, const struct args *args, struct value *out)
@@ -142,7 +141,14 @@ static bool filter_indent(struct render *render, const struct value *self, const
         return false;
     if (spaces > JINJA_OUTPUT_MAX)
         return render_fail(render, TEMPLATE_BOUNDS, "an indentation is too wide");
-    if (!value_to_text(render, self, &text) || !text_lines(render, text, false, &lines))
+    if (self->kind == VALUE_UNDEFINED)
+        return render_fail_undefined(render, self);
+    if (self->kind != VALUE_TEXT)
+        return render_fail(
+            render, self->kind == VALUE_LIST && self->as.list->kind == LIST_LIST ? TEMPLATE_ATTRIBUTE : TEMPLATE_TYPE,
+            "indent needs a string, not %s", value_type_name(self));
+    text = self->as.text;
+    if (!text_lines(render, text, false, &lines))
         return false;
     /* The reference puts a newline behind the text first: a newline at its end gives an empty last line. */
     bool ends = text->length > 0 && text->data[text->length - 1] == '\n';
@@ -318,8 +324,6 @@ static bool filter_abs(struct render *render, const struct value *self, const st
         *out = value_integer(number < 0 ? -number : number, self->client);
     else if (self->kind == VALUE_FLOAT)
         *out = value_float(fabs(self->as.real), self->client);
-    else if (self->kind == VALUE_UNDEFINED)
-        return render_fail_undefined(render, self);
     else
         return render_fail(render, TEMPLATE_TYPE, "bad operand type for abs(): '%s'", value_type_name(self));
     return true;
@@ -332,13 +336,15 @@ static bool filter_round(struct render *render, const struct value *self, const 
     if (!args_integer(render, args, 0, "precision", &precision) || !args_text(render, args, 1, "method", &method))
         return false;
     if (!value_is_number(self))
-        return self->kind == VALUE_UNDEFINED
-                   ? render_fail_undefined(render, self)
-                   : render_fail(render, TEMPLATE_TYPE, "type %s doesn't define __round__ method",
-                                 value_type_name(self));
+        return render_fail(render, TEMPLATE_TYPE, "type %s doesn't define __round__ method", value_type_name(self));
     if (precision < -300 || precision > 300)
         return render_fail(render, TEMPLATE_UNSUPPORTED, "a precision beyond 300 digits is not supported");
     double scale = pow(10, (double)precision), real = value_number(self);
+    int64_t whole;
+    if (precision >= 0 && (method == NULL || text_equals(method, "common")) && value_is_integer(self, &whole)) {
+        *out = value_integer(whole, self->client); /* an integer stays one */
+        return true;
+    }
     if (method == NULL || text_equals(method, "common")) {
         char digits[700];
         if (precision >= 0 && isfinite(real)) { /* printf rounds the exact value, as Python does */
@@ -358,8 +364,7 @@ static bool filter_round(struct render *render, const struct value *self, const 
 
 /* ---- anything ----------------------------------------------------------------------------------------------- */
 
-static bool filter_default(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool filter_default(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     const struct value *otherwise = args_get(args, 0, "default_value");
     bool missing = self->kind == VALUE_UNDEFINED || (args_bool(args, 1, "boolean", false) && !value_truthy(self));
@@ -395,19 +400,24 @@ static bool filter_attr(struct render *render, const struct value *self, const s
     return jinja_attribute(render, self, text_bytes(name), out);
 }
 
-static bool filter_items(struct render *render, const struct value *self, const struct args *args, struct value *out)
+static bool fill_items(struct render *render, struct list *list)
 {
-    if (self->kind == VALUE_UNDEFINED) {
-        *out = value_list(list_new(render, LIST_GENERATOR, 0));
-        return out->as.list != NULL;
-    }
+    const struct value *self = &list->lazy->self;
+    struct value pairs;
+    if (self->kind == VALUE_UNDEFINED)
+        return true;
     if (self->kind != VALUE_DICT)
         return render_fail(render, TEMPLATE_TYPE, "Can only get item pairs from a mapping.");
-    const struct builtin_entry *items = jinja_method_find(self, BYTES_LITERAL("items"));
-    if (!items->function(render, self, args, out))
+    if (!jinja_method_find(self, BYTES_LITERAL("items"))->function(render, self, &list->lazy->args, &pairs))
         return false;
-    out->as.list->kind = LIST_GENERATOR;
+    list->items = pairs.as.list->items;
+    list->count = pairs.as.list->count;
     return true;
+}
+
+static bool filter_items(struct render *render, const struct value *self, const struct args *args, struct value *out)
+{
+    return jinja_generator(render, fill_items, (struct lazy){.self = *self, .args = *args}, out);
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------- */

@@ -181,8 +181,8 @@ static enum status lex_number(struct lexer *lexer)
             return fail(lexer, start, "a number is too long");
     }
     digits[count] = '\0';
-    struct token *token = push(lexer, real ? TOKEN_FLOAT : TOKEN_INTEGER, start,
-                               bytes_of(lexer->source.data + start, lexer->at - start));
+    struct token *token =
+        push(lexer, real ? TOKEN_FLOAT : TOKEN_INTEGER, start, bytes_of(lexer->source.data + start, lexer->at - start));
     errno = 0;
     if (real)
         token->real = strtod(digits, NULL);
@@ -199,7 +199,9 @@ static bool read_code(struct bytes text, size_t *at, size_t digits, unsigned bas
         if (*at >= text.length)
             return false;
         uint8_t c = text.data[*at];
-        unsigned digit = is_digit(c) ? c - 0U - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10U : 99U;
+        unsigned digit = is_digit(c)                              ? c - 0U - '0'
+                         : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10U
+                                                                  : 99U;
         if (digit >= base)
             return base == 8 && i > 0;
         *value = *value * base + digit;
@@ -274,11 +276,11 @@ struct operator_text {
     enum token_kind kind;
 };
 static const struct operator_text OPERATORS[] = {
-    {"//", TOKEN_FLOORDIV}, {"**", TOKEN_POW},      {"==", TOKEN_EQ},      {"!=", TOKEN_NE},       {">=", TOKEN_GE},
-    {"<=", TOKEN_LE},       {">", TOKEN_GT},        {"<", TOKEN_LT},       {"+", TOKEN_ADD},       {"-", TOKEN_SUB},
-    {"/", TOKEN_DIV},       {"*", TOKEN_MUL},       {"%", TOKEN_MOD},      {"~", TOKEN_TILDE},     {"[", TOKEN_LBRACKET},
-    {"]", TOKEN_RBRACKET},  {"(", TOKEN_LPAREN},    {")", TOKEN_RPAREN},   {"{", TOKEN_LBRACE},    {"}", TOKEN_RBRACE},
-    {"=", TOKEN_ASSIGN},    {".", TOKEN_DOT},       {":", TOKEN_COLON},    {"|", TOKEN_PIPE},      {",", TOKEN_COMMA},
+    {"//", TOKEN_FLOORDIV}, {"**", TOKEN_POW},   {"==", TOKEN_EQ},    {"!=", TOKEN_NE},    {">=", TOKEN_GE},
+    {"<=", TOKEN_LE},       {">", TOKEN_GT},     {"<", TOKEN_LT},     {"+", TOKEN_ADD},    {"-", TOKEN_SUB},
+    {"/", TOKEN_DIV},       {"*", TOKEN_MUL},    {"%", TOKEN_MOD},    {"~", TOKEN_TILDE},  {"[", TOKEN_LBRACKET},
+    {"]", TOKEN_RBRACKET},  {"(", TOKEN_LPAREN}, {")", TOKEN_RPAREN}, {"{", TOKEN_LBRACE}, {"}", TOKEN_RBRACE},
+    {"=", TOKEN_ASSIGN},    {".", TOKEN_DOT},    {":", TOKEN_COLON},  {"|", TOKEN_PIPE},   {",", TOKEN_COMMA},
     {";", TOKEN_SEMICOLON},
 };
 

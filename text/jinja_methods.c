@@ -64,8 +64,7 @@ static bool method_title(struct render *render, const struct value *self, const 
     return text_change_case(render, self->as.text, CASE_TITLE, out);
 }
 
-static bool method_swapcase(struct render *render, const struct value *self, const struct args *args,
-                            struct value *out)
+static bool method_swapcase(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return text_change_case(render, self->as.text, CASE_SWAP, out);
@@ -87,8 +86,9 @@ static bool has_affix(struct render *render, const struct value *self, const str
     bool found = false;
     for (size_t i = 0; i < count && !found; i++) {
         if (items[i].kind != VALUE_TEXT)
-            return render_fail(render, TEMPLATE_TYPE, "startswith or endswith first arg must be str or a tuple of str, "
-                                                      "not %s",
+            return render_fail(render, TEMPLATE_TYPE,
+                               "startswith or endswith first arg must be str or a tuple of str, "
+                               "not %s",
                                value_type_name(&items[i]));
         struct bytes part = text_bytes(items[i].as.text);
         found = part.length <= text->length &&
@@ -105,8 +105,7 @@ static bool method_startswith(struct render *render, const struct value *self, c
     return has_affix(render, self, args, true, out);
 }
 
-static bool method_endswith(struct render *render, const struct value *self, const struct args *args,
-                            struct value *out)
+static bool method_endswith(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     return has_affix(render, self, args, false, out);
 }
@@ -285,8 +284,7 @@ static bool method_partition(struct render *render, const struct value *self, co
            text_slice(render, text, end, text->length, &list->items[2]);
 }
 
-static bool method_replace(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_replace(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     const struct text *old = NULL, *new = NULL;
     int64_t most = -1;
@@ -404,29 +402,25 @@ static bool is_alphanumeric(uint32_t point)
     return unicode_is_alpha(point) || unicode_is_digit(point);
 }
 
-static bool method_isdigit(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_isdigit(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return all_points(render, self, unicode_is_digit, out);
 }
 
-static bool method_isalpha(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_isalpha(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return all_points(render, self, unicode_is_alpha, out);
 }
 
-static bool method_isalnum(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_isalnum(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return all_points(render, self, is_alphanumeric, out);
 }
 
-static bool method_isspace(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_isspace(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return all_points(render, self, unicode_is_strippable, out);
@@ -445,15 +439,13 @@ static bool one_case(struct render *render, const struct value *self, bool upper
     return render_spend(render, self->as.text->points / 8);
 }
 
-static bool method_isupper(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_isupper(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return one_case(render, self, true, out);
 }
 
-static bool method_islower(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_islower(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     return one_case(render, self, false, out);
@@ -477,7 +469,8 @@ enum part { PART_KEY, PART_VALUE, PART_PAIR };
 
 static bool dict_parts(struct render *render, const struct dict *dict, enum part part, struct value *out)
 {
-    struct list *list = list_new(render, LIST_VIEW, dict->count);
+    static const enum list_kind kinds[] = {LIST_KEYS, LIST_VALUES, LIST_ITEMS};
+    struct list *list = list_new(render, kinds[part], dict->count);
     if (list == NULL)
         return false;
     for (size_t i = 0; i < dict->count; i++) {
@@ -513,7 +506,7 @@ static bool method_items(struct render *render, const struct value *self, const 
     return dict_parts(render, self->as.dict, PART_PAIR, out);
 }
 
-/* Values don't change, so a copy is the value. */
+/* Dicts don't change, so a copy is the dict. */
 static bool method_copy(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)render;
@@ -564,6 +557,47 @@ static bool method_list_count(struct render *render, const struct value *self, c
     return true;
 }
 
+static bool method_list_copy(struct render *render, const struct value *self, const struct args *args,
+                             struct value *out)
+{
+    (void)args;
+    struct list *list = list_new(render, self->as.list->kind, self->as.list->count);
+    if (list == NULL)
+        return false;
+    if (list->count > 0)
+        memcpy(list->items, self->as.list->items, list->count * sizeof *list->items);
+    *out = value_list(list);
+    return true;
+}
+
+/* The references' sandbox forbids what changes a list, but for pop and clear: some templates use pop. */
+static bool method_pop(struct render *render, const struct value *self, const struct args *args, struct value *out)
+{
+    struct list *list = self->as.list;
+    int64_t index = -1;
+    if (!args_integer(render, args, 0, NULL, &index))
+        return false;
+    if (list->count == 0)
+        return render_fail(render, TEMPLATE_INDEX, "pop from empty list");
+    if (index < 0)
+        index += (int64_t)list->count;
+    if (index < 0 || (uint64_t)index >= list->count)
+        return render_fail(render, TEMPLATE_INDEX, "pop index out of range");
+    *out = list->items[index];
+    list->count--;
+    memmove(list->items + index, list->items + index + 1, (list->count - (size_t)index) * sizeof *list->items);
+    return render_spend(render, list->count);
+}
+
+static bool method_clear(struct render *render, const struct value *self, const struct args *args, struct value *out)
+{
+    (void)render;
+    (void)args;
+    self->as.list->count = 0;
+    *out = value_none();
+    return true;
+}
+
 /* ---- loops -------------------------------------------------------------------------------------------------- */
 
 static bool method_cycle(struct render *render, const struct value *self, const struct args *args, struct value *out)
@@ -574,8 +608,7 @@ static bool method_cycle(struct render *render, const struct value *self, const 
     return true;
 }
 
-static bool method_changed(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool method_changed(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     struct loop *loop = self->as.loop;
     struct list *list = list_new(render, LIST_TUPLE, args->count);
@@ -632,10 +665,11 @@ static const struct builtin_entry DICT_METHODS[] = {
     {"get", method_get, {"key", "default"}}, {"keys", method_keys, {NULL}}, {"values", method_values, {NULL}},
     {"items", method_items, {NULL}},         {"copy", method_copy, {NULL}},
 };
+enum { TUPLE_METHODS_COUNT = 2 }; /* the first ones are a tuple's, too */
 static const struct builtin_entry LIST_METHODS[] = {
-    {"index", method_list_index, {"value"}},
-    {"count", method_list_count, {"value"}},
-    {"copy", method_copy, {NULL}},
+    {"index", method_list_index, {"value"}}, {"count", method_list_count, {"value"}},
+    {"copy", method_list_copy, {NULL}},      {"pop", method_pop, {"index"}},
+    {"clear", method_clear, {NULL}},
 };
 static const struct builtin_entry LOOP_METHODS[] = {
     {"cycle", method_cycle, {"*"}},
@@ -659,7 +693,9 @@ const struct builtin_entry *jinja_method_find(const struct value *self, struct b
     case VALUE_DICT:
         return find_in(DICT_METHODS, COUNT_OF(DICT_METHODS), name);
     case VALUE_LIST:
-        return self->as.list->kind <= LIST_TUPLE ? find_in(LIST_METHODS, COUNT_OF(LIST_METHODS), name) : NULL;
+        return self->as.list->kind == LIST_LIST    ? find_in(LIST_METHODS, COUNT_OF(LIST_METHODS), name)
+               : self->as.list->kind == LIST_TUPLE ? find_in(LIST_METHODS, TUPLE_METHODS_COUNT, name)
+                                                   : NULL;
     case VALUE_LOOP:
         return find_in(LOOP_METHODS, COUNT_OF(LOOP_METHODS), name);
     default:
@@ -669,7 +705,7 @@ const struct builtin_entry *jinja_method_find(const struct value *self, struct b
 
 bool jinja_method_unsafe(const struct value *self, struct bytes name)
 {
-    static const char *const list[] = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+    static const char *const list[] = {"append", "extend", "insert", "remove", "reverse", "sort"};
     static const char *const dict[] = {"clear", "pop", "popitem", "setdefault", "update"};
     bool is_list = self->kind == VALUE_LIST && self->as.list->kind == LIST_LIST;
     if (!is_list && self->kind != VALUE_DICT)

@@ -194,8 +194,8 @@ static bool parse_target_item(struct parser *parser, struct target *target, bool
         return parse_target_name(parser, target, with_attribute);
     if (!parser_enter(parser))
         return false;
-    bool parsed = parse_target(parser, target, with_attribute) &&
-                  parser_expect(parser, TOKEN_RPAREN, "a closing parenthesis");
+    bool parsed =
+        parse_target(parser, target, with_attribute) && parser_expect(parser, TOKEN_RPAREN, "a closing parenthesis");
     parser_leave(parser);
     return parsed;
 }
@@ -232,7 +232,7 @@ static struct node *parse_if(struct parser *parser)
     struct node_list bodies[1] = {{0}};
     size_t capacity = 0;
     while (node != NULL) {
-        struct node *condition = parse_tuple(parser, true);
+        struct node *condition = parse_tuple(parser, false); /* no inline `if` at its top, as in the reference */
         if (condition == NULL || parser_over(parser, node, condition) == NULL || !expect_block_end(parser) ||
             !parse_body(parser, ends, &bodies[0]))
             return NULL;
@@ -356,8 +356,8 @@ static struct node *parse_call_block(struct parser *parser)
     struct node *node = parser_node(parser, NODE_CALL_BLOCK);
     if (node == NULL)
         return NULL;
-    node->params = parser_at(parser, TOKEN_LPAREN) ? parse_params(parser)
-                                                   : arena_alloc(&parser->out->arena, sizeof *node->params);
+    node->params =
+        parser_at(parser, TOKEN_LPAREN) ? parse_params(parser) : arena_alloc(&parser->out->arena, sizeof *node->params);
     node->a = node->params == NULL ? NULL : parse_expression(parser);
     if (parser_over(parser, node, node->a) == NULL)
         return NULL;
@@ -429,10 +429,11 @@ static struct node *parse_statement(struct parser *parser)
         const char *name;
         struct node *(*parse)(struct parser *parser);
     } statements[] = {
-        {"if", parse_if},         {"for", parse_for},   {"set", parse_set},
-        {"macro", parse_macro},   {"break", parse_break}, {"continue", parse_continue},
-        {"call", parse_call_block}, {"filter", parse_filter_block}, {"with", parse_with},
-        {"generation", parse_generation},
+        {"if", parse_if},           {"for", parse_for},
+        {"set", parse_set},         {"macro", parse_macro},
+        {"break", parse_break},     {"continue", parse_continue},
+        {"call", parse_call_block}, {"filter", parse_filter_block},
+        {"with", parse_with},       {"generation", parse_generation},
     };
     if (!parser_at(parser, TOKEN_NAME))
         return parser_fail(parser, STATUS_INVALID, "a tag's name is expected");

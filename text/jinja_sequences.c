@@ -99,12 +99,14 @@ static bool filter_last(struct render *render, const struct value *self, const s
     return true;
 }
 
-static bool filter_reverse(struct render *render, const struct value *self, const struct args *args,
-                           struct value *out)
+static bool filter_reverse(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     (void)args;
     struct value *items;
     size_t count;
+    if (self->kind != VALUE_TEXT && self->kind != VALUE_LIST && self->kind != VALUE_DICT &&
+        self->kind != VALUE_UNDEFINED)
+        return render_fail(render, TEMPLATE_ARGUMENT, "argument must be iterable");
     if (!value_iterate(render, self, &items, &count))
         return false;
     if (self->kind == VALUE_TEXT) {
@@ -160,8 +162,7 @@ struct sorter {
 /* Texts compare without case unless asked to: lower() of them. */
 static bool sort_key(struct render *render, bool case_sensitive, struct value *key)
 {
-    return case_sensitive || key->kind != VALUE_TEXT ||
-           text_change_case(render, key->as.text, CASE_LOWER, key);
+    return case_sensitive || key->kind != VALUE_TEXT || text_change_case(render, key->as.text, CASE_LOWER, key);
 }
 
 /* A stable merge sort: b is put behind a unless it comes before it. */
@@ -207,28 +208,59 @@ static bool sorted(struct render *render, struct value *items, struct value *key
     return !sorter.failed;
 }
 
+/* The keys of sort: lists, of one attribute or of several separated by commas, so that equal ones need no order. */
+static bool sort_keys(struct render *render, const struct value *attribute, struct value *items, size_t count,
+                      bool case_sensitive, struct value *keys)
+{
+    struct value whole = attribute == NULL ? value_none() : *attribute, *parts = &whole;
+    size_t parts_count = 1;
+    if (whole.kind == VALUE_TEXT) {
+        struct value comma, list, separated = whole;
+        struct args args = {.positional = &comma, .count = 1};
+        if (!value_from_bytes(render, BYTES_LITERAL(","), false, &comma) ||
+            !jinja_method_find(&separated, BYTES_LITERAL("split"))->function(render, &separated, &args, &list))
+            return false;
+        parts = list.as.list->items;
+        parts_count = list.as.list->count;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct list *key = list_new(render, LIST_LIST, parts_count);
+        if (key == NULL)
+            return false;
+        for (size_t p = 0; p < parts_count; p++) {
+            key->items[p] = items[i];
+            if ((parts[p].kind != VALUE_NONE && !follow(render, &items[i], &parts[p], &key->items[p])) ||
+                !sort_key(render, case_sensitive, &key->items[p]))
+                return false;
+        }
+        keys[i] = value_list(key);
+    }
+    return true;
+}
+
 static bool filter_sort(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     struct value *items, *keys;
     size_t count;
-    const struct value *attribute = args_get(args, 2, "attribute");
-    if (attribute != NULL && attribute->kind == VALUE_TEXT &&
-        text_find(attribute->as.text, BYTES_LITERAL(","), 0) != SIZE_MAX)
-        return render_fail(render, TEMPLATE_UNSUPPORTED, "sort by several attributes is not supported");
-    return value_iterate(render, self, &items, &count) && follow_all(render, attribute, items, count, &keys) &&
-           sorted(render, items, keys, count, args_bool(args, 0, "reverse", false),
-                  args_bool(args, 1, "case_sensitive", false), out);
+    if (!value_iterate(render, self, &items, &count))
+        return false;
+    keys = render_alloc(render, count, sizeof *keys);
+    return keys != NULL &&
+           sort_keys(render, args_get(args, 2, "attribute"), items, count, args_bool(args, 1, "case_sensitive", false),
+                     keys) &&
+           sorted(render, items, keys, count, args_bool(args, 0, "reverse", false), true, out);
 }
 
-static bool filter_dictsort(struct render *render, const struct value *self, const struct args *args,
-                            struct value *out)
+static bool filter_dictsort(struct render *render, const struct value *self, const struct args *args, struct value *out)
 {
     const struct text *by = NULL;
     if (!args_text(render, args, 1, "by", &by))
         return false;
     if (self->kind != VALUE_DICT)
-        return render_fail(render, self->kind == VALUE_UNDEFINED ? TEMPLATE_UNDEFINED : TEMPLATE_TYPE,
-                           "dictsort needs a mapping, not %s", value_type_name(self));
+        return self->kind == VALUE_UNDEFINED
+                   ? render_fail_undefined(render, self)
+                   : render_fail(render, TEMPLATE_ATTRIBUTE, "'%s' object has no attribute 'items'",
+                                 value_type_name(self));
     struct value pairs, *keys = render_alloc(render, self->as.dict->count, sizeof *keys);
     const struct args none = {0};
     const struct builtin_entry *method = jinja_method_find(self, BYTES_LITERAL("items"));
@@ -295,18 +327,36 @@ static bool filter_sum(struct render *render, const struct value *self, const st
     return true;
 }
 
-static bool filter_unique(struct render *render, const struct value *self, const struct args *args, struct value *out)
+bool jinja_generator(struct render *render, list_fill *fill, struct lazy lazy, struct value *out)
 {
+    struct lazy *copy = render_alloc(render, 1, sizeof *copy);
+    struct list *list = list_new(render, LIST_GENERATOR, 0);
+    if (copy == NULL || list == NULL)
+        return false;
+    *copy = lazy;
+    list->fill = fill;
+    list->lazy = copy;
+    *out = value_list(list);
+    return true;
+}
+
+/* Room for at most `count` items, which are then appended. */
+static bool make_room(struct render *render, struct list *list, size_t count)
+{
+    list->count = 0;
+    list->items = render_alloc(render, count, sizeof *list->items);
+    return list->items != NULL;
+}
+
+static bool fill_unique(struct render *render, struct list *list)
+{
+    const struct args *args = &list->lazy->args;
     struct value *items, *keys;
     size_t count;
     struct dict *seen = dict_new(render);
-    if (seen == NULL || !value_iterate(render, self, &items, &count) ||
-        !follow_all(render, args_get(args, 1, "attribute"), items, count, &keys))
+    if (seen == NULL || !value_iterate(render, &list->lazy->self, &items, &count) ||
+        !follow_all(render, args_get(args, 1, "attribute"), items, count, &keys) || !make_room(render, list, count))
         return false;
-    struct list *list = list_new(render, LIST_GENERATOR, count);
-    if (list == NULL)
-        return false;
-    list->count = 0;
     for (size_t i = 0; i < count; i++) {
         struct value key = keys[i], *known;
         if (!sort_key(render, args_bool(args, 0, "case_sensitive", false), &key) ||
@@ -318,8 +368,12 @@ static bool filter_unique(struct render *render, const struct value *self, const
             return false;
         list->items[list->count++] = items[i];
     }
-    *out = value_list(list);
     return true;
+}
+
+static bool filter_unique(struct render *render, const struct value *self, const struct args *args, struct value *out)
+{
+    return jinja_generator(render, fill_unique, (struct lazy){.self = *self, .args = *args}, out);
 }
 
 /* ---- select, reject, map ------------------------------------------------------------------------------------ */
@@ -344,40 +398,46 @@ static bool find_test(struct render *render, const struct args *args, size_t ind
     if (name->kind != VALUE_TEXT)
         return render_fail(render, TEMPLATE_TYPE, "a test's name must be str");
     *out = jinja_test_find(text_bytes(name->as.text));
-    return *out != NULL || render_fail(render, TEMPLATE_RUNTIME, "No test named '%.*s'.",
-                                       (int)MIN_OF(name->as.text->length, (size_t)64),
-                                       (const char *)name->as.text->data);
+    return *out != NULL ||
+           render_fail(render, TEMPLATE_RUNTIME, "No test named '%.*s'.",
+                       (int)MIN_OF(name->as.text->length, (size_t)64), (const char *)name->as.text->data);
 }
 
 /* select, reject (by_attribute false), selectattr, rejectattr. */
-static bool select_items(struct render *render, const struct value *self, const struct args *args, bool by_attribute,
-                         bool wanted, struct value *out)
+static bool fill_select(struct render *render, struct list *list)
 {
+    const struct lazy *lazy = list->lazy;
+    const struct args *args = &lazy->args;
     const struct test_entry *test;
-    struct value *items = NULL;
-    size_t count = 0;
-    if (by_attribute && args->count == 0)
-        return render_fail(render, TEMPLATE_TYPE, "Missing parameter for attribute name");
-    if (!find_test(render, args, by_attribute, &test) ||
-        (value_truthy(self) && !value_iterate(render, self, &items, &count)))
+    struct value *items;
+    size_t count;
+    if (!value_truthy(&lazy->self))
+        return true;
+    if (lazy->by_attribute && args->count == 0)
+        return render_fail(render, TEMPLATE_ARGUMENT, "Missing parameter for attribute name");
+    if (!find_test(render, args, lazy->by_attribute, &test) || !value_iterate(render, &lazy->self, &items, &count) ||
+        !make_room(render, list, count))
         return false;
-    struct list *list = list_new(render, LIST_GENERATOR, count);
-    struct args rest = rest_of(args, by_attribute ? 2 : 1);
-    if (list == NULL)
-        return false;
-    list->count = 0;
+    struct args rest = rest_of(args, lazy->by_attribute ? 2 : 1);
     for (size_t i = 0; i < count; i++) {
         struct value subject = items[i];
-        if (by_attribute && !follow(render, &items[i], &args->positional[0], &subject))
+        if (lazy->by_attribute && !follow(render, &items[i], &args->positional[0], &subject))
             return false;
         bool holds = value_truthy(&subject);
         if (test != NULL && !jinja_apply_test(render, test, &subject, &rest, &holds))
             return false;
-        if (holds == wanted)
+        if (holds == lazy->wanted)
             list->items[list->count++] = items[i];
     }
-    *out = value_list(list);
     return true;
+}
+
+static bool select_items(struct render *render, const struct value *self, const struct args *args, bool by_attribute,
+                         bool wanted, struct value *out)
+{
+    return jinja_generator(render, fill_select,
+                           (struct lazy){.self = *self, .args = *args, .by_attribute = by_attribute, .wanted = wanted},
+                           out);
 }
 
 static bool filter_select(struct render *render, const struct value *self, const struct args *args, struct value *out)
@@ -417,34 +477,35 @@ static bool map_item(struct render *render, const struct value *item, const stru
     return true;
 }
 
-static bool filter_map(struct render *render, const struct value *self, const struct args *args, struct value *out)
+static bool fill_map(struct render *render, struct list *list)
 {
+    const struct lazy *lazy = list->lazy;
+    const struct args *args = &lazy->args;
     const struct builtin_entry *filter = NULL;
-    struct value *items = NULL;
-    size_t count = 0;
+    struct value *items;
+    size_t count;
+    if (!value_truthy(&lazy->self))
+        return true;
     if (args->count > 0) {
         const struct value *name = &args->positional[0];
         filter = name->kind == VALUE_TEXT ? jinja_filter_find(text_bytes(name->as.text)) : NULL;
         if (filter == NULL)
             return render_fail(render, TEMPLATE_RUNTIME, "map: no such filter");
     } else if (args_get(args, SIZE_MAX, "attribute") == NULL) {
-        return render_fail(render, TEMPLATE_TYPE, "map requires a filter argument");
+        return render_fail(render, TEMPLATE_ARGUMENT, "map requires a filter argument");
     }
-    if (value_truthy(self) && !value_iterate(render, self, &items, &count))
+    if (!value_iterate(render, &lazy->self, &items, &count) || !make_room(render, list, count))
         return false;
-    struct list *list = list_new(render, LIST_GENERATOR, count);
-    if (list == NULL)
-        return false;
-    if (render->depth >= JINJA_DEPTH_MAX) /* a filter may map again */
-        return render_fail(render, TEMPLATE_BOUNDS, "filters are nested too deeply");
-    render->depth++;
     for (size_t i = 0; i < count; i++) {
-        if (!map_item(render, &items[i], args, filter, &list->items[i]))
+        if (!map_item(render, &items[i], args, filter, &list->items[list->count++]))
             return false;
     }
-    render->depth--;
-    *out = value_list(list);
     return true;
+}
+
+static bool filter_map(struct render *render, const struct value *self, const struct args *args, struct value *out)
+{
+    return jinja_generator(render, fill_map, (struct lazy){.self = *self, .args = *args}, out);
 }
 
 const struct builtin_entry JINJA_SEQUENCE_FILTERS[] = {

@@ -233,8 +233,7 @@ static bool add_scalar(struct builder *builder, const struct value *value)
     else if (value->kind == VALUE_FLOAT)
         format_float(value->as.real, text);
     else
-        snprintf(text, sizeof text, "%s",
-                 value->kind == VALUE_NONE ? "None" : value->as.boolean ? "True" : "False");
+        snprintf(text, sizeof text, "%s", value->kind == VALUE_NONE ? "None" : value->as.boolean ? "True" : "False");
     return builder_add(builder, bytes_of_text(text), value->client);
 }
 
@@ -265,8 +264,9 @@ static bool add_repr(struct builder *builder, const struct value *value, int dep
 
 static bool add_list_repr(struct builder *builder, const struct list *list, int depth)
 {
-    bool tuple = list->kind == LIST_TUPLE, view = list->kind == LIST_VIEW;
-    if (view && !builder_add_literal(builder, "dict_items("))
+    bool tuple = list->kind == LIST_TUPLE, view = list->kind >= LIST_KEYS;
+    struct value self = {.kind = VALUE_LIST, .as.list = (struct list *)(uintptr_t)list};
+    if (view && (!builder_add_literal(builder, value_type_name(&self)) || !builder_add_literal(builder, "(")))
         return false;
     if (!builder_add_literal(builder, tuple ? "(" : "["))
         return false;
@@ -399,8 +399,8 @@ static bool add_json_key(const struct json_writer *writer, const struct value *k
     if (key->kind == VALUE_TEXT)
         return add_json_text(writer, key->as.text);
     if (key->kind > VALUE_FLOAT || key->kind == VALUE_UNDEFINED)
-        return render_fail(writer->builder->render, TEMPLATE_TYPE,
-                           "keys must be str, int, float, bool or None, not %s", value_type_name(key));
+        return render_fail(writer->builder->render, TEMPLATE_TYPE, "keys must be str, int, float, bool or None, not %s",
+                           value_type_name(key));
     return builder_add_literal(writer->builder, "\"") && add_json(writer, key, 0) &&
            builder_add_literal(writer->builder, "\"");
 }
@@ -461,9 +461,11 @@ static bool add_json(const struct json_writer *writer, const struct value *value
         return add_scalar(builder, value);
     case VALUE_FLOAT:
         if (!isfinite(value->as.real))
-            return builder_add(
-                builder, bytes_of_text(isnan(value->as.real) ? "NaN" : value->as.real > 0 ? "Infinity" : "-Infinity"),
-                value->client);
+            return builder_add(builder,
+                               bytes_of_text(isnan(value->as.real) ? "NaN"
+                                             : value->as.real > 0  ? "Infinity"
+                                                                   : "-Infinity"),
+                               value->client);
         return add_scalar(builder, value);
     case VALUE_TEXT:
         return add_json_text(writer, value->as.text);

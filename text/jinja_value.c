@@ -64,10 +64,9 @@ bool render_fail_undefined(struct render *render, const struct value *value)
         return render_fail(render, TEMPLATE_UNDEFINED, "'%.*s' is undefined", length, name);
     bool none = strcmp(why->object_type, "NoneType") == 0;
     const char *type = none ? "None" : why->object_type, *object = none ? "" : " object";
-    return why->attribute ? render_fail(render, TEMPLATE_UNDEFINED, "'%s%s' has no attribute '%.*s'", type, object,
-                                        length, name)
-                          : render_fail(render, TEMPLATE_UNDEFINED, "%s%s has no element %.*s", type, object, length,
-                                        name);
+    return why->attribute
+               ? render_fail(render, TEMPLATE_UNDEFINED, "'%s%s' has no attribute '%.*s'", type, object, length, name)
+               : render_fail(render, TEMPLATE_UNDEFINED, "%s%s has no element %.*s", type, object, length, name);
 }
 
 /* ---- making values ------------------------------------------------------------------------------------------ */
@@ -227,7 +226,8 @@ static bool find_pair(struct render *render, const struct dict *dict, const stru
         }
         return true;
     }
-    for (size_t slot = hash & (dict->index_size - 1); dict->index[slot] != 0; slot = (slot + 1) & (dict->index_size - 1)) {
+    for (size_t slot = hash & (dict->index_size - 1); dict->index[slot] != 0;
+         slot = (slot + 1) & (dict->index_size - 1)) {
         struct pair *pair = &dict->pairs[dict->index[slot] - 1];
         bool equal;
         if (!render_spend(render, 1) || !value_equal(render, &pair->key, key, &equal))
@@ -314,15 +314,14 @@ struct value *dict_get_name(const struct dict *dict, struct bytes name)
 
 const char *value_type_name(const struct value *value)
 {
-    static const char *const lists[] = {[LIST_LIST] = "list",
-                                        [LIST_TUPLE] = "tuple",
-                                        [LIST_GENERATOR] = "generator",
-                                        [LIST_VIEW] = "dict_items",
-                                        [LIST_RANGE] = "range"};
+    static const char *const lists[] = {
+        [LIST_LIST] = "list",      [LIST_TUPLE] = "tuple",        [LIST_GENERATOR] = "generator",
+        [LIST_KEYS] = "dict_keys", [LIST_VALUES] = "dict_values", [LIST_ITEMS] = "dict_items",
+        [LIST_RANGE] = "range"};
     static const char *const names[] = {
-        [VALUE_UNDEFINED] = "Undefined", [VALUE_NONE] = "NoneType",       [VALUE_BOOL] = "bool",
-        [VALUE_INTEGER] = "int",         [VALUE_FLOAT] = "float",         [VALUE_TEXT] = "str",
-        [VALUE_LIST] = "list",           [VALUE_DICT] = "dict",           [VALUE_NAMESPACE] = "Namespace",
+        [VALUE_UNDEFINED] = "Undefined", [VALUE_NONE] = "NoneType",    [VALUE_BOOL] = "bool",
+        [VALUE_INTEGER] = "int",         [VALUE_FLOAT] = "float",      [VALUE_TEXT] = "str",
+        [VALUE_LIST] = "list",           [VALUE_DICT] = "dict",        [VALUE_NAMESPACE] = "Namespace",
         [VALUE_CALLABLE] = "function",   [VALUE_LOOP] = "LoopContext",
     };
     return value->kind == VALUE_LIST ? lists[value->as.list->kind] : names[value->kind];
@@ -545,6 +544,19 @@ static bool iterate_text(struct render *render, const struct text *text, struct 
     return true;
 }
 
+/* A generator may iterate over another one, and so on. */
+static bool fill_list(struct render *render, struct list *list)
+{
+    list_fill *fill = list->fill;
+    list->fill = NULL;
+    if (render->depth >= JINJA_DEPTH_MAX)
+        return render_fail(render, TEMPLATE_BOUNDS, "filters are nested too deeply");
+    render->depth++;
+    bool filled = fill(render, list);
+    render->depth--;
+    return filled;
+}
+
 bool value_iterate(struct render *render, const struct value *value, struct value **items, size_t *count)
 {
     *items = NULL;
@@ -558,6 +570,8 @@ bool value_iterate(struct render *render, const struct value *value, struct valu
         if (value->as.list->consumed)
             return true;
         value->as.list->consumed = value->as.list->kind == LIST_GENERATOR;
+        if (value->as.list->fill != NULL && !fill_list(render, value->as.list))
+            return false;
         *items = value->as.list->items;
         *count = value->as.list->count;
         return render_spend(render, *count);

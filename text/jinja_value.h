@@ -21,7 +21,7 @@ enum {
     JINJA_STEPS_MAX = 20000000,
     JINJA_MEMORY_MAX = 256 << 20,
     JINJA_OUTPUT_MAX = 16 << 20,
-    JINJA_DEPTH_MAX = 1000,  /* of evaluation, macros included */
+    JINJA_DEPTH_MAX = 1000,     /* of evaluation, macros included */
     JINJA_VALUE_DEPTH_MAX = 250 /* of values within values: deeper than JSON may be */
 };
 
@@ -39,7 +39,7 @@ enum value_kind {
     VALUE_LOOP
 };
 
-enum list_kind { LIST_LIST, LIST_TUPLE, LIST_GENERATOR, LIST_VIEW, LIST_RANGE };
+enum list_kind { LIST_LIST, LIST_TUPLE, LIST_RANGE, LIST_GENERATOR, LIST_KEYS, LIST_VALUES, LIST_ITEMS };
 
 struct value {
     uint8_t kind; /* enum value_kind */
@@ -66,11 +66,20 @@ struct text {
     bool markup;   /* made by `safe`: + escapes what is joined to it */
 };
 
+struct render;
+struct list;
+
+/* Fills a generator's items when they are first asked for: generators are lazy in the reference, so that an error in
+ * one that is never used is none. */
+typedef bool list_fill(struct render *render, struct list *list);
+
 struct list {
     struct value *items;
     size_t count;
     enum list_kind kind;
-    bool consumed; /* a generator yields once */
+    bool consumed;           /* a generator yields once */
+    list_fill *fill;         /* NULL: the items are there */
+    const struct lazy *lazy; /* what fill works on */
 };
 
 struct pair {
@@ -86,10 +95,10 @@ struct dict {
 
 /* Why something is undefined, for the error when it is used. */
 struct undefined {
-    struct bytes name;          /* of a variable, attribute or key */
-    const char *object_type;    /* NULL: a variable */
-    bool attribute;             /* else an element: name is its repr */
-    bool unsafe;                /* the sandbox refuses it: SecurityError */
+    struct bytes name;       /* of a variable, attribute or key */
+    const char *object_type; /* NULL: a variable */
+    bool attribute;          /* else an element: name is its repr */
+    bool unsafe;             /* the sandbox refuses it: SecurityError */
 };
 
 struct variable {
@@ -168,10 +177,16 @@ bool dict_put(struct render *render, struct dict *dict, struct value key, struct
 bool dict_get(struct render *render, const struct dict *dict, const struct value *key, struct value **found);
 struct value *dict_get_name(const struct dict *dict, struct bytes name); /* a text key; NULL: absent */
 
+/* Lists, tuples and ranges have places; generators and a dict's views only yield. */
+static inline bool list_has_places(const struct list *list)
+{
+    return list->kind <= LIST_RANGE;
+}
+
 /* ---- reading values ---- */
 const char *value_type_name(const struct value *value); /* Python's: str, int, NoneType, … */
 bool value_truthy(const struct value *value);
-bool value_is_number(const struct value *value); /* int, float, bool */
+bool value_is_number(const struct value *value);                /* int, float, bool */
 bool value_is_integer(const struct value *value, int64_t *out); /* int or bool */
 double value_number(const struct value *value);
 bool value_equal(struct render *render, const struct value *a, const struct value *b, bool *equal);

@@ -29,26 +29,22 @@ struct regex_scratch {
 };
 
 /* White_Space and its complement, as ranges for a bracketed class. */
-#define SPACES     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACES                                                                                                         \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define NOT_SPACES                                                                                                     \
-    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"      \
+    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-#define WORDS      "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 
 struct class_escape {
     char letter;
-    const char *inside;  /* between brackets; NULL: can't be said there */
+    const char *inside; /* between brackets; NULL: can't be said there */
     const char *outside;
 };
 static const struct class_escape ESCAPES[] = {
-    {'s', SPACES, "[" SPACES "]"},
-    {'S', NOT_SPACES, "[^" SPACES "]"},
-    {'w', WORDS, "[" WORDS "]"},
-    {'W', NULL, "[^" WORDS "]"},
-    {'d', "\\p{Nd}", "\\p{Nd}"},
-    {'D', "\\P{Nd}", "\\P{Nd}"},
-    {'h', "0-9a-fA-F", "[0-9a-fA-F]"},
-    {'H', NULL, "[^0-9a-fA-F]"},
+    {'s', SPACES, "[" SPACES "]"},     {'S', NOT_SPACES, "[^" SPACES "]"}, {'w', WORDS, "[" WORDS "]"},
+    {'W', NULL, "[^" WORDS "]"},       {'d', "\\p{Nd}", "\\p{Nd}"},        {'D', "\\P{Nd}", "\\P{Nd}"},
+    {'h', "0-9a-fA-F", "[0-9a-fA-F]"}, {'H', NULL, "[^0-9a-fA-F]"},
 };
 
 static enum status refuse(struct error *error, struct bytes pattern, const char *what)
@@ -121,9 +117,9 @@ enum status regex_compile(struct bytes pattern, struct regex **out, struct error
     }
     int code = 0;
     PCRE2_SIZE where = 0;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)buf_text(&translated), translated.length,
-                                         PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code,
-                                         &where, NULL);
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)buf_text(&translated), translated.length,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &where, NULL);
     buf_free(&translated);
     if (compiled == NULL) {
         char why[160];

@@ -69,8 +69,7 @@ static void link_failures(struct stop *stop)
     while (head < tail) {
         uint16_t node = queue[head++];
         for (uint16_t child = stop->nodes[node].child; child != 0; child = stop->nodes[child].sibling) {
-            stop->nodes[child].fail =
-                node == 0 ? 0 : step(stop, stop->nodes[node].fail, stop->nodes[child].byte);
+            stop->nodes[child].fail = node == 0 ? 0 : step(stop, stop->nodes[node].fail, stop->nodes[child].byte);
             if (stop->nodes[child].match == 0)
                 stop->nodes[child].match = stop->nodes[stop->nodes[child].fail].match;
             queue[tail++] = child;

@@ -7,7 +7,8 @@
 #include "base/mem.h"
 #include "text/jinja_eval.h"
 
-struct template {
+struct template
+{
     struct jinja_template jinja;
 };
 
@@ -26,6 +27,9 @@ const char *template_fault_name(enum template_fault fault)
         [TEMPLATE_SECURITY] = "SecurityError",
         [TEMPLATE_DIVISION] = "ZeroDivisionError",
         [TEMPLATE_OVERFLOW] = "OverflowError",
+        [TEMPLATE_ATTRIBUTE] = "AttributeError",
+        [TEMPLATE_ARGUMENT] = "FilterArgumentError",
+        [TEMPLATE_INDEX] = "IndexError",
     };
     CHECK(fault < TEMPLATE_FAULT_COUNT);
     return names[fault];

@@ -18,9 +18,24 @@
 struct template;
 
 /* Kinds of a failure, as the reference's exceptions: text.md, Templates. */
-enum template_fault { TEMPLATE_OK, TEMPLATE_SYNTAX, TEMPLATE_RAISED, TEMPLATE_UNDEFINED, TEMPLATE_TYPE, TEMPLATE_BOUNDS,
-                      TEMPLATE_UNSUPPORTED, TEMPLATE_VALUE, TEMPLATE_RUNTIME, TEMPLATE_SECURITY,
-                      TEMPLATE_DIVISION, TEMPLATE_OVERFLOW, TEMPLATE_FAULT_COUNT };
+enum template_fault {
+    TEMPLATE_OK,
+    TEMPLATE_SYNTAX,
+    TEMPLATE_RAISED,
+    TEMPLATE_UNDEFINED,
+    TEMPLATE_TYPE,
+    TEMPLATE_BOUNDS,
+    TEMPLATE_UNSUPPORTED,
+    TEMPLATE_VALUE,
+    TEMPLATE_RUNTIME,
+    TEMPLATE_SECURITY,
+    TEMPLATE_DIVISION,
+    TEMPLATE_OVERFLOW,
+    TEMPLATE_ATTRIBUTE,
+    TEMPLATE_ARGUMENT,
+    TEMPLATE_INDEX,
+    TEMPLATE_FAULT_COUNT
+};
 const char *template_fault_name(enum template_fault fault); /* TemplateSyntaxError, TemplateError, UndefinedError, … */
 
 struct template_result {
@@ -35,11 +50,11 @@ MUST_CHECK enum status template_parse(struct bytes source, struct template **out
 void template_free(struct template *template);
 
 struct template_context {
-    const struct json *root;      /* object: messages, tools, documents, add_generation_prompt, …; all of it the client's */
-    const char *bos_token;        /* the model's own texts; NULL: undefined */
+    const struct json *root; /* object: messages, tools, documents, add_generation_prompt, …; all of it the client's */
+    const char *bos_token;   /* the model's own texts; NULL: undefined */
     const char *eos_token;
     bool add_generation_prompt;
-    int64_t now_s;                /* for strftime_now */
+    int64_t now_s; /* for strftime_now */
 };
 /* On failure: a status (INVALID), the error's sentence with the line, and result->fault. Always free the result. */
 MUST_CHECK enum status template_render(const struct template *template, const struct template_context *context,

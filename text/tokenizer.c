@@ -42,7 +42,7 @@ struct workspace {
 struct tokenizer {
     const struct vocab *vocab;
     const struct vocab_tokenizer *from;
-    int32_t bos_id; /* -1: no BOS in front of a prompt */
+    int32_t bos_id;          /* -1: no BOS in front of a prompt */
     struct added raw;        /* added tokens that match before normalisation */
     struct added normalised; /* and behind it */
     struct regex *regexes[COUNT_OF(((struct vocab_tokenizer *)0)->regexes)];
@@ -280,8 +280,8 @@ static enum status pretokenize(struct encoder *encoder, struct bytes piece, bool
     if (piece.length == 0)
         return STATUS_OK;
     if (metaspace(from)) {
-        bool marked = piece.data[0] == ' ' || (piece.length >= sizeof SPACE_MARK &&
-                                               memcmp(piece.data, SPACE_MARK, sizeof SPACE_MARK) == 0);
+        bool marked = piece.data[0] == ' ' ||
+                      (piece.length >= sizeof SPACE_MARK && memcmp(piece.data, SPACE_MARK, sizeof SPACE_MARK) == 0);
         bool prepend = from->prepend_space && !marked && (first || !from->prepend_first_only);
         struct buf *spaced = &encoder->work->prefixed;
         buf_clear(spaced);
@@ -304,9 +304,8 @@ static size_t map_spans(struct encoder *encoder, size_t at, struct bytes piece, 
 {
     struct workspace *work = encoder->work;
     const struct added_policy *policy = &encoder->policy;
-    size_t growth = encoder->tokenizer->from->escape_spaces && !metaspace(encoder->tokenizer->from)
-                        ? sizeof SPACE_MARK - 1
-                        : 0;
+    size_t growth =
+        encoder->tokenizer->from->escape_spaces && !metaspace(encoder->tokenizer->from) ? sizeof SPACE_MARK - 1 : 0;
     size_t count = 0, walked = 0, moved = prepended;
     for (size_t i = 0; i < policy->spans_count; i++) {
         size_t begin = MAX_OF(policy->spans[i].begin, at), end = MIN_OF(policy->spans[i].end, at + piece.length);
@@ -371,8 +370,7 @@ static enum status normalise(struct encoder *encoder, struct bytes piece)
     struct added_match match;
     size_t done = 0;
     while (added_find(&tokenizer->normalised, &policy, text, done, &match)) {
-        enum status status =
-            pretokenize(encoder, bytes_of(text.data + done, match.begin - done), first && done == 0);
+        enum status status = pretokenize(encoder, bytes_of(text.data + done, match.begin - done), first && done == 0);
         if (status == STATUS_OK)
             status = ids_push(encoder->out, match.id);
         if (status != STATUS_OK)

@@ -110,8 +110,8 @@ static void append_nfc(struct points *points, struct bytes segment, struct buf *
         points->count += (size_t)made;
     }
     order(points);
-    utf8proc_ssize_t count = utf8proc_normalize_utf32(points->data, (utf8proc_ssize_t)points->count,
-                                                      UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+    utf8proc_ssize_t count =
+        utf8proc_normalize_utf32(points->data, (utf8proc_ssize_t)points->count, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     CHECK(count >= 0);
     for (utf8proc_ssize_t i = 0; i < count; i++) {
         uint8_t bytes[4];

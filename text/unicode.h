@@ -16,11 +16,11 @@ void unicode_nfc(struct bytes text, struct buf *out);
 /* True when the text is certainly in NFC already; false says nothing. */
 bool unicode_nfc_quick(struct bytes text);
 
-bool unicode_is_space(uint32_t code_point); /* White_Space */
+bool unicode_is_space(uint32_t code_point);      /* White_Space */
 bool unicode_is_strippable(uint32_t code_point); /* Python's str.isspace: also U+001C to U+001F */
-bool unicode_is_word(uint32_t code_point);  /* letters, marks, decimal digits, connectors: \w of the references */
-bool unicode_is_alpha(uint32_t code_point); /* Python's str.isalpha: categories L* */
-bool unicode_is_digit(uint32_t code_point); /* decimal digits */
+bool unicode_is_word(uint32_t code_point);       /* letters, marks, decimal digits, connectors: \w of the references */
+bool unicode_is_alpha(uint32_t code_point);      /* Python's str.isalpha: categories L* */
+bool unicode_is_digit(uint32_t code_point);      /* decimal digits */
 bool unicode_is_upper(uint32_t code_point);
 bool unicode_is_lower(uint32_t code_point);
 bool unicode_is_printable(uint32_t code_point); /* Python's repr leaves it as it is */

@@ -10,7 +10,7 @@
 #include "model/desc.h"
 #include "text/tokenizer.h"
 
-const char *golden_folder(void); /* NULL: not there */
+const char *golden_folder(void);         /* NULL: not there */
 void golden_need(const char *test_name); /* exits with 77 when there is no folder */
 /* Reads folder/name, through gzip when it ends with .gz. Ends the test when it can't. */
 void golden_read(const char *name, struct buf *out);

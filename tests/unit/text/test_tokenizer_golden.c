@@ -289,11 +289,16 @@ int main(void)
 {
     golden_need("tokenizer_golden");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gpt2),          cmocka_unit_test(qwen2_5),
-        cmocka_unit_test(mistral_v1),    cmocka_unit_test(stories260k),
-        cmocka_unit_test(smollm2),       cmocka_unit_test(stories260k_gguf),
-        cmocka_unit_test(smollm2_gguf),  cmocka_unit_test(llama_cpp_gpt2),
-        cmocka_unit_test(llama_cpp_qwen2), cmocka_unit_test(blns_round_trip),
+        cmocka_unit_test(gpt2),
+        cmocka_unit_test(qwen2_5),
+        cmocka_unit_test(mistral_v1),
+        cmocka_unit_test(stories260k),
+        cmocka_unit_test(smollm2),
+        cmocka_unit_test(stories260k_gguf),
+        cmocka_unit_test(smollm2_gguf),
+        cmocka_unit_test(llama_cpp_gpt2),
+        cmocka_unit_test(llama_cpp_qwen2),
+        cmocka_unit_test(blns_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
