@@ -244,7 +244,7 @@ void fleet_hello(struct fleet *fleet, struct replica *replica, const struct prot
     replica->incarnation = hello->incarnation;
     memcpy(replica->cache_salt, hello->cache_salt.data, sizeof(replica->cache_salt));
     replica->draining = false;
-    replica->load = (struct route_load){0};
+    replica->load = (struct route_load){0}; /* nobody of ours is on it */
     replica->running = 0;
     replica->heard_us = now_us;
     replica->step_us = now_us;
@@ -263,12 +263,16 @@ void fleet_load(struct fleet *fleet, struct replica *replica, const struct proto
     replica->heard_us = now_us;
     replica->load_us = now_us;
     replica->running = load->running + load->waiting;
+    replica->queued_tokens = load->queued_tokens;
+    replica->blocks_total = load->blocks_total;
+    replica->blocks_used = load->blocks_used;
+    replica->blocks_cached = load->blocks_cached;
     replica->draining = load->draining;
     if (load->step != replica->step || replica->running == 0) {
         replica->step = load->step;
         replica->step_us = now_us;
     }
-    route_load_reported(&replica->load, load->queued_tokens, load->running, load->step_token_s);
+    route_load_reported(&replica->load, load->queued_tokens, replica->running, load->step_token_s);
     if (replica->state == REPLICA_SILENT && now_us - replica->step_us < fleet->config.stall_us) {
         move(replica, REPLICA_SERVING);
     }
@@ -475,4 +479,30 @@ size_t fleet_serving(const struct fleet *fleet, const char *model)
         count += replica_open(replica) && (model == NULL || strcmp(replica->model, model) == 0);
     }
     return count;
+}
+
+void fleet_print(const struct fleet *fleet, struct buf *out)
+{
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } gauges[] = {
+        {"shoal_replica_streams", "streams in the batch or waiting, of all routers", offsetof(struct replica, running)},
+        {"shoal_replica_queued_tokens", "prompt tokens still to compute", offsetof(struct replica, queued_tokens)},
+        {"shoal_replica_blocks", "KV blocks of the pool", offsetof(struct replica, blocks_total)},
+        {"shoal_replica_blocks_used", "KV blocks that streams hold", offsetof(struct replica, blocks_used)},
+        {"shoal_replica_blocks_cached", "KV blocks that only hold a prefix", offsetof(struct replica, blocks_cached)},
+    };
+    for (size_t i = 0; i < COUNT_OF(gauges); i++) {
+        buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n", gauges[i].name, gauges[i].help, gauges[i].name);
+        LIST_FOR_EACH (node, &fleet->replicas) {
+            const struct replica *replica = LIST_ENTRY(node, struct replica, node);
+            uint64_t value;
+            memcpy(&value, (const uint8_t *)replica + gauges[i].offset, sizeof(value));
+            if (replica->state >= REPLICA_SERVING) {
+                buf_printf(out, "%s{replica=\"%s\"} %llu\n", gauges[i].name, replica->name,
+                           (unsigned long long)value);
+            }
+        }
+    }
 }

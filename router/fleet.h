@@ -47,6 +47,7 @@ struct replica {
     /* From load. */
     struct route_load load;
     uint64_t running;      /* streams of everybody, in the batch or waiting */
+    uint64_t queued_tokens, blocks_total, blocks_used, blocks_cached;
     uint64_t heard_us;     /* the last load, or when it was given a new chance */
     uint64_t load_us;      /* the last load */
     uint64_t step;
@@ -121,5 +122,7 @@ void fleet_release(struct fleet *fleet, const void *alone);
 /* The largest capacity among the model's replicas; 0: not known. */
 uint64_t fleet_capacity(const struct fleet *fleet, const char *model);
 size_t fleet_serving(const struct fleet *fleet, const char *model); /* NULL: of any model */
+/* What the replicas last reported, in Prometheus' text format: their number changes, so they are no fixed series. */
+void fleet_print(const struct fleet *fleet, struct buf *out);
 
 #endif

@@ -17,9 +17,18 @@ enum {
 
 /* ---- ends */
 
+/* What the stream counts for on its replica from now on. */
+static void weigh(struct stream *stream, uint64_t tokens)
+{
+    route_load_remove(&stream->replica->load, stream->load_tokens);
+    route_load_add(&stream->replica->load, tokens);
+    stream->load_tokens = tokens;
+}
+
 static void leave(struct stream *stream)
 {
     if (stream->replica != NULL) {
+        weigh(stream, 0);
         list_remove(&stream->on_replica);
         stream->replica->streams_count--;
         stream->replica = NULL;
@@ -140,7 +149,7 @@ static void submit(struct router *router, struct stream *stream, struct replica 
     stream->replica = replica;
     list_push_back(&replica->streams, &stream->on_replica);
     replica->streams_count++;
-    route_load_sent(&replica->load, uncached_tokens + 1);
+    weigh(stream, uncached_tokens + 1);
     stream->epoch = replica->epoch;
     stream->attempt++;
     stream->ids_at_submit = stream->ids.count;
@@ -482,6 +491,7 @@ static void take_tokens(struct router *router, struct stream *stream, const stru
 {
     if (stream->state == STREAM_SUBMITTED) {
         stream_move(stream, STREAM_STREAMING);
+        weigh(stream, 1);
     }
     size_t had = stream->ids.count;
     enum stream_took took = stream_take(stream, tokens->position, tokens->ids, tokens->ids_count);

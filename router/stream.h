@@ -73,6 +73,7 @@ struct stream {
     uint32_t attempt;
     uint64_t class_id;       /* of the first replica */
     size_t ids_at_submit;
+    uint64_t load_tokens;    /* what it counts for in its replica's load */
     unsigned deaths;         /* in a row without progress */
     unsigned faults;
     uint64_t refused_links[STREAM_REFUSED_MAX]; /* since it last ran somewhere */

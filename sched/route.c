@@ -5,23 +5,28 @@
 
 #include "base/check.h"
 
-void route_load_reported(struct route_load *load, uint64_t queued_tokens, uint64_t running, double token_s)
+void route_load_reported(struct route_load *load, uint64_t queued_tokens, uint64_t streams, double token_s)
 {
-    /* A running stream is one token of every step, ahead of a new prompt's chunk. */
-    load->reported = queued_tokens + running;
-    load->sent_before = load->sent;
-    load->sent = 0;
+    /* Of ours it may miss the newest, which crossed it: others' are then underrated until the next report. */
+    uint64_t all = queued_tokens + streams;
+    load->others = all - MIN_OF(all, load->own);
     load->token_s = token_s;
 }
 
-void route_load_sent(struct route_load *load, uint64_t tokens)
+void route_load_add(struct route_load *load, uint64_t tokens)
 {
-    load->sent += tokens;
+    load->own += tokens;
+}
+
+void route_load_remove(struct route_load *load, uint64_t tokens)
+{
+    CHECK(load->own >= tokens);
+    load->own -= tokens;
 }
 
 uint64_t route_load_queued(const struct route_load *load)
 {
-    return load->reported + load->sent + load->sent_before;
+    return load->own + load->others;
 }
 
 double route_score(const struct route_candidate *candidate, const struct route_need *need)

@@ -1,8 +1,8 @@
 /* sched/route: which replica a stream goes to.
  *
  * score = (queued + uncached tokens) × the replica's seconds per token: the predicted time until the stream's first
- * token. The lowest wins, ties go by name. Queued is what the replica last reported plus what this router has sent it
- * since, so that a burst spreads before the next report. Replicas of the stream's numerics class come first, whatever
+ * token. The lowest wins, ties go by name. Queued is what this router's own streams still have to compute there, which it
+ * knows to the moment, and what others' had when the replica last reported. Replicas of the stream's numerics class come first, whatever
  * the score, because only there its tokens go on bit by bit. Pure; no memory of its own. */
 #ifndef SHOAL_SCHED_ROUTE_H
 #define SHOAL_SCHED_ROUTE_H
@@ -13,15 +13,16 @@
 
 #define ROUTE_NONE SIZE_MAX
 
-/* What a replica has to compute, as far as this router knows. */
+/* What a replica has to compute, as far as this router knows. A stream is its uncached prompt until its first token, and
+ * one token of every step all the while. */
 struct route_load {
-    uint64_t reported;     /* tokens queued and streams running, from the last report */
-    uint64_t sent;         /* tokens submitted since that report */
-    uint64_t sent_before;  /* and between the last two: the report may have crossed them */
-    double token_s;        /* 0: not known yet */
+    uint64_t own;    /* of this router's streams: exact, so that a burst spreads before any report */
+    uint64_t others; /* of everybody else's, from the last report */
+    double token_s;  /* 0: not known yet */
 };
-void route_load_reported(struct route_load *load, uint64_t queued_tokens, uint64_t running, double token_s);
-void route_load_sent(struct route_load *load, uint64_t tokens);
+void route_load_reported(struct route_load *load, uint64_t queued_tokens, uint64_t streams, double token_s);
+void route_load_add(struct route_load *load, uint64_t tokens);
+void route_load_remove(struct route_load *load, uint64_t tokens);
 uint64_t route_load_queued(const struct route_load *load);
 
 struct route_candidate {

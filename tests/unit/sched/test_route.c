@@ -79,19 +79,22 @@ static void an_unknown_speed_counts_as_one_for_all(void **state)
     assert_int_equal(route_pick(candidates, 2, &need_100), 1);
 }
 
-/* A burst between two reports spreads, and a report that crossed a submit does not hide it. */
-static void what_was_sent_counts_until_the_second_report(void **state)
+/* Ours are known to the moment, others' from the last report; nobody is counted twice. */
+static void own_streams_and_others_add_up(void **state)
 {
     (void)state;
     struct route_load load = {0};
     route_load_reported(&load, 10, 2, 1e-3);
     assert_int_equal(route_load_queued(&load), 12);
-    route_load_sent(&load, 30);
+    route_load_add(&load, 30);
     assert_int_equal(route_load_queued(&load), 42);
-    route_load_reported(&load, 5, 0, 1e-3); /* may have left before the submit arrived */
-    assert_int_equal(route_load_queued(&load), 35);
-    route_load_reported(&load, 5, 0, 1e-3);
-    assert_int_equal(route_load_queued(&load), 5);
+    route_load_reported(&load, 38, 3, 1e-3); /* 30 of these are ours */
+    assert_int_equal(route_load_queued(&load), 41);
+    route_load_remove(&load, 30); /* computed: free at once, whatever the report said */
+    assert_int_equal(route_load_queued(&load), 11);
+    route_load_add(&load, 30);
+    route_load_reported(&load, 5, 0, 1e-3); /* left before ours arrived */
+    assert_int_equal(route_load_queued(&load), 30);
 }
 
 static void a_burst_spreads_over_equal_replicas(void **state)
@@ -105,7 +108,7 @@ static void a_burst_spreads_over_equal_replicas(void **state)
             {.name = "m/1", .capacity_tokens = 1000, .queued_tokens = route_load_queued(&loads[1])},
         };
         size_t best = route_pick(candidates, 2, &need_100);
-        route_load_sent(&loads[best], need_100.tokens + 1);
+        route_load_add(&loads[best], need_100.tokens + 1);
         got[best]++;
     }
     assert_int_equal(got[0], 25);
@@ -121,7 +124,7 @@ int main(void)
         cmocka_unit_test(the_streams_own_class_comes_first),
         cmocka_unit_test(capacity_is_a_condition),
         cmocka_unit_test(an_unknown_speed_counts_as_one_for_all),
-        cmocka_unit_test(what_was_sent_counts_until_the_second_report),
+        cmocka_unit_test(own_streams_and_others_add_up),
         cmocka_unit_test(a_burst_spreads_over_equal_replicas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
