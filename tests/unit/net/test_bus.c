@@ -510,6 +510,29 @@ static void another_servers_key_is_refused(void **state)
     assert_int_equal(lab->seen.connected, 1);
 }
 
+/* ZeroMQ's I/O thread must survive whatever an attempt is doing when it is given up. */
+static void attempts_can_be_given_up_at_any_time(void **state)
+{
+    struct lab *lab = *state;
+    char endpoint[64];
+    free_endpoint(lab, endpoint);
+    start_serving_peer(lab, 0, endpoint);
+    struct bus_client *right = dial(lab, endpoint, lab->peer_keys[0].identity.public_key);
+    WAIT_UNTIL(&lab->loop, bus_client_connected(right));
+    uint64_t echoes = 0;
+    for (uint64_t attempt = 0; attempt < 300; attempt++) {
+        struct bus_client *given_up = dial(lab, endpoint, lab->peer_keys[attempt % 2].identity.public_key);
+        for (uint64_t turn = 0; turn < attempt % 4; turn++) { /* round trips are the clock */
+            assert_int_equal(bus_client_send(right, BYTES_LITERAL("E")), STATUS_OK);
+            echoes++;
+            WAIT_UNTIL(&lab->loop, lab->seen.echoes == echoes);
+        }
+        bus_client_close(given_up);
+    }
+    assert_int_equal(bus_client_send(right, BYTES_LITERAL("E")), STATUS_OK);
+    WAIT_UNTIL(&lab->loop, lab->seen.echoes == echoes + 1);
+}
+
 struct closer {
     struct lab *lab;
     struct bus_client *client;
@@ -597,6 +620,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(a_restarted_server_is_found_again, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(an_oversized_answer_breaks_and_is_dialled_again, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(another_servers_key_is_refused, open_lab, close_lab),
+        cmocka_unit_test_setup_teardown(attempts_can_be_given_up_at_any_time, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(no_callback_follows_close, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(faults_are_statuses, open_lab, close_lab),
     };
