@@ -24,8 +24,8 @@ def tiny(tmp_path_factory):
     """A tiny model that is slow enough to be killed in the middle of: wider and deeper than the default."""
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
     subprocess.run([sys.executable, ROOT / "tests/support/tiny_model.py", path, "--seed", "7", "--type", "Q8_0",
-                    "--dim", "256", "--heads", "8", "--kv-heads", "4", "--head-dim", "32", "--ffn", "512",
-                    "--layers", "6"], check=True, stdout=subprocess.DEVNULL)
+                    "--dim", "512", "--heads", "8", "--kv-heads", "4", "--head-dim", "64", "--ffn", "1024",
+                    "--layers", "8"], check=True, stdout=subprocess.DEVNULL)
     return path
 
 
@@ -100,14 +100,14 @@ def victims(cluster, node, kind):
 
 
 def kill_round(cluster, undisturbed, node, kind):
-    """One round: kill on `node` once every stream runs; compare everything with the undisturbed run."""
+    """One round: kill on `node` once most streams are under way; compare everything with the undisturbed run."""
     cluster.ready(2)
     replica = cluster.replica_on(node)
     before = cluster.metric("shoal_streams_resumed_total")
     seen = {}
 
     async def disturb(round_, tasks):
-        await until("every stream has begun", lambda: round_.started == len(tasks) or all(t.done() for t in tasks))
+        await until("most streams have begun", lambda: round_.started >= len(tasks) * 0.6)
         seen["open"] = sum(not task.done() for task in tasks)
         seen["victim"] = cluster.metrics().get(f'shoal_replica_streams{{replica="{replica}"}}', 0)
         for pid in victims(cluster, node, kind):
@@ -151,7 +151,7 @@ def test_killed_leader_goes_unnoticed_and_is_replaced_within_a_second(cluster, u
     took = {}
 
     async def disturb(round_, tasks):
-        await until("every stream has begun", lambda: round_.started == len(tasks) or all(t.done() for t in tasks))
+        await until("most streams have begun", lambda: round_.started >= len(tasks) * 0.6)
         loop = asyncio.get_running_loop()
         os.kill(cluster.child(old), signal.SIGKILL)
         killed = loop.time()
