@@ -101,7 +101,7 @@ static void write_in_flight(struct tcp *tcp)
 static void shutdown_done(uv_shutdown_t *request, int status)
 {
     struct tcp *tcp = request->data;
-    if (tcp->state == TCP_CLOSED) {
+    if (tcp->state == TCP_CLOSED || status == UV_ECANCELED) {
         return;
     }
     if (status != 0 || tcp->ended) {
@@ -125,7 +125,7 @@ static void write_done(uv_write_t *request, int status)
 {
     struct tcp *tcp = request->data;
     tcp->write_busy = false;
-    if (tcp->state == TCP_CLOSED) {
+    if (tcp->state == TCP_CLOSED || status == UV_ECANCELED) { /* loop_close cancels for those that nobody closed */
         return;
     }
     buffer_done(&tcp->in_flight);

@@ -417,7 +417,7 @@ static void start_serving_peer(struct lab *lab, int index, const char *endpoint)
 
 static bool can_be_bound(const char *endpoint)
 {
-    int port, one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int port = 0, one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_true(fd >= 0 && sscanf(endpoint, "tcp://127.0.0.1:%d", &port) == 1);
     address.sin_port = htons((uint16_t)port);

@@ -226,6 +226,25 @@ static void a_vanished_reader_is_told_once(void **state)
     assert_int_equal(lab->ended, 1);
 }
 
+/* A process that ends closes its loop as it stands. */
+static void a_loop_closes_over_open_writes(void **state)
+{
+    struct lab *lab = *state;
+    int fd = join(lab, 4096);
+    (void)write_until_full(lab);
+    static struct tcp *tcp; /* their memory goes with the process that would end here */
+    static struct tcp_listener *listener;
+    tcp = lab->tcp;
+    listener = lab->listener;
+    loop_close(&lab->loop);
+    assert_int_equal(lab->ended, 0);
+    assert_true(tcp != NULL && listener != NULL);
+    struct error error = {0};
+    assert_int_equal(loop_init(&lab->loop, &error), STATUS_OK); /* for close_lab */
+    lab->listener = NULL;
+    close(fd);
+}
+
 static void a_last_answer_is_not_lost_to_a_reset(void **state)
 {
     struct lab *lab = *state;
@@ -374,6 +393,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bytes_come_back, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(a_slow_reader_is_bounded_and_waited_for, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(a_vanished_reader_is_told_once, open_lab, close_lab),
+        cmocka_unit_test_setup_teardown(a_loop_closes_over_open_writes, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(a_last_answer_is_not_lost_to_a_reset, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(reading_can_be_paused, open_lab, close_lab),
         cmocka_unit_test_setup_teardown(what_is_not_taken_is_closed, open_lab, close_lab),
