@@ -341,6 +341,8 @@ static bool exec_call_block(struct render *render, const struct node *node)
         return render_fail_undefined(render, &callee);
     if (callee.kind != VALUE_CALLABLE || callee.as.callable->kind != CALL_MACRO)
         return render_fail(render, TEMPLATE_UNSUPPORTED, "a call block calls something that is no macro");
+    if (render->caller_symbol == NO_SYMBOL)
+        return render_fail(render, TEMPLATE_TYPE, "the macro does not ask for its caller");
     return jinja_call_macro(render, callee.as.callable, &args, &caller, &text) && builder_add_value(render->out, &text);
 }
 

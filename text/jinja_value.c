@@ -96,6 +96,9 @@ bool value_from_bytes(struct render *render, struct bytes bytes, bool client, st
     if (text == NULL || (client && bytes.length > 0 && span == NULL) ||
         !render_spend(render, bytes.length / COPY_PER_STEP))
         return false;
+    /* An empty text has a place, too: pointers into it are computed. */
+    if (bytes.length == 0)
+        bytes = BYTES_LITERAL("");
     *text = (struct text){.data = bytes.data, .length = bytes.length, .points = count_points(bytes)};
     if (span != NULL) {
         *span = (struct span){.begin = 0, .end = bytes.length};
