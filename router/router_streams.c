@@ -242,10 +242,11 @@ static void resubmit(struct router *router, struct stream *stream, const char *w
     wait_and_place(router, stream);
 }
 
+/* What a request can have caused. Silence is not among it: an engine reports from a thread of its own, so a silent one is
+ * stopped, cut off or starved, whatever it computes. */
 static bool why_is_death(const char *why)
 {
-    return strcmp(why, "disconnected") == 0 || strcmp(why, "silent") == 0 || strcmp(why, "stalled") == 0 ||
-           strcmp(why, "new_incarnation") == 0;
+    return strcmp(why, "disconnected") == 0 || strcmp(why, "stalled") == 0 || strcmp(why, "new_incarnation") == 0;
 }
 
 void streams_replica_lost(void *context, struct replica *replica, const char *why)

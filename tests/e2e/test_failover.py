@@ -107,7 +107,7 @@ def kill_round(cluster, undisturbed, node, kind):
     seen = {}
 
     async def disturb(round_, tasks):
-        await until("most streams have begun", lambda: round_.started >= len(tasks) * 0.6)
+        await until("most streams have begun", lambda: round_.started >= len(tasks) * 0.84)
         seen["open"] = sum(not task.done() for task in tasks)
         seen["victim"] = cluster.metrics().get(f'shoal_replica_streams{{replica="{replica}"}}', 0)
         for pid in victims(cluster, node, kind):
@@ -151,7 +151,7 @@ def test_killed_leader_goes_unnoticed_and_is_replaced_within_a_second(cluster, u
     took = {}
 
     async def disturb(round_, tasks):
-        await until("most streams have begun", lambda: round_.started >= len(tasks) * 0.6)
+        await until("most streams have begun", lambda: round_.started >= len(tasks) * 0.84)
         loop = asyncio.get_running_loop()
         os.kill(cluster.child(old), signal.SIGKILL)
         killed = loop.time()

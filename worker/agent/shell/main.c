@@ -28,7 +28,7 @@ static const struct opts_entry entries[] = {
     {"memory-mib", 0, OPTS_INT, offsetof(struct shell_options, memory_mib), "0", 0, 1e9, NULL, "MIB",
      "memory to count on; 0: the machine's"},
     {"engine-nice", 0, OPTS_INT, offsetof(struct shell_options, engine_nice), "0", 0, 19, NULL, "N",
-     "added to the engines' niceness"},
+     "niceness of the engines' compute threads"},
     {"on-term", 0, OPTS_CHOICE, offsetof(struct shell_options, on_term), "leave", 0, 0, "leave|stop", "WHAT",
      "at SIGTERM, leave the engines running for the next agent, or stop them too"},
     {"log-level", 0, OPTS_CHOICE, offsetof(struct shell_options, log_level), "info", 0, 0, "debug|info|warn|error",

@@ -134,7 +134,7 @@ static enum status spawn(struct shell *shell, const struct agent_engine *engine,
                          struct shell_engine *slot, struct error *error)
 {
     const struct agent_job *running = &engine->running;
-    char epoch[24], threads[24], pool[24], context[24], listen[160];
+    char epoch[24], threads[24], pool[24], context[24], nice_text[24], listen[160];
     char *log_path = file_join(job, "engine.log");
     snprintf(listen, sizeof(listen), "tcp://%s:0", shell->options.host);
     const char *argv[ENGINE_ARGS_MAX] = {shell->options.engine,
@@ -148,11 +148,12 @@ static enum status spawn(struct shell *shell, const struct agent_engine *engine,
                                          "--model", running->path,
                                          "--model-name", running->model,
                                          "--threads", number_text(threads, sizeof(threads), running->threads),
+                                         "--nice", number_text(nice_text, sizeof(nice_text), (uint64_t)shell->options.engine_nice),
                                          "--pool-tokens", number_text(pool, sizeof(pool), running->pool_tokens),
                                          "--context", number_text(context, sizeof(context), running->context_tokens),
                                          "--kv-type", running->kv_type[0] != '\0' ? running->kv_type : "f16"};
     struct proc_config config = {
-        .argv = argv, .log_path = log_path, .new_session = true, .nice = (int)shell->options.engine_nice};
+        .argv = argv, .log_path = log_path, .new_session = true};
     slot->proc = (struct proc){.context = slot, .exited = engine_exited};
     enum status status = proc_start(&shell->loop, &config, &slot->proc, error);
     mem_free(log_path);

@@ -6,9 +6,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/ring.h"
 #include "model/desc.h"
@@ -188,6 +191,9 @@ static void wait_for_command(struct compute *compute)
 static void *compute_main(void *argument)
 {
     struct compute *compute = argument;
+    if (compute->config.nice > 0 && setpriority(PRIO_PROCESS, (id_t)gettid(), compute->config.nice) != 0) {
+        LOG_W("engine", "nice_refused", "nice=%d", compute->config.nice); /* the pool's threads inherit it */
+    }
     bool going = load(compute);
     while (going && !atomic_load(&compute->stop)) {
         run_commands(compute);

@@ -19,6 +19,7 @@ struct compute;
 
 struct compute_config {
     const char *model_path;
+    int nice; /* of the computing threads only: who moves messages must not wait behind them */
     struct engine_config engine; /* desc is filled by the thread */
     struct loop *loop;
     void *context;

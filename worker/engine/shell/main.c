@@ -24,6 +24,7 @@ static const struct opts_entry entries[] = {
     TEXT("agent-endpoint", agent_endpoint, NULL, "ENDPOINT", "where to report; by default nowhere"),
     TEXT("job", job, NULL, "FOLDER", "session token in, engine.json out"),
     NUMBER("threads", threads, "0", 0, 4096, "N", "compute threads; 0: all cores"),
+    NUMBER("nice", nice, "0", 0, 19, "N", "niceness of the compute threads; the one that moves messages keeps ours"),
     NUMBER("pool-tokens", pool_tokens, "0", 0, 1e9, "N", "KV pool; 0: what fits model and machine"),
     NUMBER("context", context_tokens, "0", 0, 1e9, "N", "longest prompt and answer; 0: the model's own"),
     NUMBER("streams-max", streams_max, "0", 0, 4096, "N", "streams in the batch; 0: 64"),

@@ -109,6 +109,7 @@ static enum status start_compute(struct shell *shell, struct error *error)
     const struct shell_options *options = &shell->options;
     const struct compute_config config = {
         .model_path = options->model,
+        .nice = (int)options->nice,
         .engine = {.cpu_path = options->cpu_path,
                    .threads = (unsigned)options->threads,
                    .kv_type = (enum decoder_kv_type)options->kv_type,

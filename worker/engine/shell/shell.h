@@ -30,7 +30,7 @@ struct shell_options {
     const char *model, *model_name;
     const char *cpu_path;
     int64_t epoch;
-    int64_t threads, pool_tokens, context_tokens, streams_max, step_ms;
+    int64_t threads, pool_tokens, context_tokens, streams_max, step_ms, nice;
     int kv_type;
     int log_level;
 };
