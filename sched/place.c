@@ -11,6 +11,7 @@
 struct place_run {
     const struct place_input *input;
     uint64_t *used_bytes; /* per node: what placed replicas take, this call's included */
+    size_t *used_slots;   /* per node: how many they are */
     struct place_action *actions;
     size_t actions_count;
     size_t actions_max;
@@ -101,7 +102,7 @@ static bool node_runs_model(const struct place_run *run, const char *node, const
 static int choose_node(const struct place_run *run, const struct place_model *model, char *reason)
 {
     const struct place_input *input = run->input;
-    size_t usable = 0, taken = 0;
+    size_t usable = 0, taken = 0, full = 0;
     uint64_t largest_free = 0;
     double best_share = -1;
     int best = -1;
@@ -113,6 +114,10 @@ static int choose_node(const struct place_run *run, const struct place_model *mo
         usable++;
         if (node_runs_model(run, node->name, model->name)) {
             taken++;
+            continue;
+        }
+        if (run->used_slots[i] >= PLACE_NODE_REPLICAS_MAX) {
+            full++;
             continue;
         }
         uint64_t free_bytes = node->memory_bytes > run->used_bytes[i] ? node->memory_bytes - run->used_bytes[i] : 0;
@@ -134,6 +139,9 @@ static int choose_node(const struct place_run *run, const struct place_model *mo
     } else if (taken == usable) {
         snprintf(reason, PLACE_REASON_MAX + 1, "each of the %zu usable nodes runs a replica of it already; add a node",
                  usable);
+    } else if (taken + full == usable) {
+        snprintf(reason, PLACE_REASON_MAX + 1, "every free node runs %d replicas already; add a node",
+                 PLACE_NODE_REPLICAS_MAX);
     } else {
         snprintf(reason, PLACE_REASON_MAX + 1, "needs %llu MiB, but no free node has more than %llu MiB left",
                  (unsigned long long)(model->memory_bytes >> 20), (unsigned long long)(largest_free >> 20));
@@ -178,6 +186,7 @@ static bool place_one(struct place_run *run, const struct place_model *model, ui
     if (node >= 0) {
         snprintf(action->node, sizeof(action->node), "%s", run->input->nodes[node].name);
         run->used_bytes[node] += model->memory_bytes;
+        run->used_slots[node]++;
     } else {
         memcpy(action->reason, reason, sizeof(reason));
     }
@@ -187,13 +196,16 @@ static bool place_one(struct place_run *run, const struct place_model *model, ui
 size_t place_step(const struct place_input *input, struct place_action *actions, size_t actions_max)
 {
     struct place_run run = {.input = input, .actions = actions, .actions_max = actions_max};
-    run.used_bytes = mem_new_array(uint64_t, input->nodes_count + 1);
+    run.used_bytes = mem_new_array(uint64_t, input->nodes_count);
+    run.used_slots = mem_new_array(size_t, input->nodes_count);
     for (size_t i = 0; i < input->replicas_count; i++) {
         const struct place_replica *replica = &input->replicas[i];
         if (!replica_wanted(input, replica)) {
             (void)add_action(&run, PLACE_REMOVE, replica->name, replica->model, replica->epoch);
         } else if (replica_holds(input, replica)) {
-            run.used_bytes[find_node(input, replica->node)] += find_model(input, replica->model)->memory_bytes;
+            int node = find_node(input, replica->node);
+            run.used_bytes[node] += find_model(input, replica->model)->memory_bytes;
+            run.used_slots[node]++;
         }
     }
     for (size_t i = 0; i < input->models_count; i++) {
@@ -205,5 +217,6 @@ size_t place_step(const struct place_input *input, struct place_action *actions,
     }
 full:
     mem_free(run.used_bytes);
+    mem_free(run.used_slots);
     return run.actions_count;
 }

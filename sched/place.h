@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PLACE_NAME_MAX = 128, PLACE_REASON_MAX = 480 };
+/* An agent runs at most PLACE_NODE_REPLICAS_MAX engines (worker/agent's AGENT_ENGINES_MAX). */
+enum { PLACE_NAME_MAX = 128, PLACE_REASON_MAX = 480, PLACE_NODE_REPLICAS_MAX = 64 };
 
 struct place_node {
     const char *name;
