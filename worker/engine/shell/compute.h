@@ -1,67 +1,71 @@
-/* worker/engine/shell/compute: the engine thread and the two bounded rings that join it to the loop.
+/* worker/engine/shell/compute: the engine's thread, and the two bounded rings between it and the loop's thread.
  *
- *   loop ──commands──▶ engine thread ──outputs──▶ loop
+ *   loop thread ──commands──▶ engine thread        submit, cancel, snapshot, stop
+ *   loop thread ◀──reports─── engine thread        ready, failed, step, refused, snapshot, ended
  *
- * The engine thread owns model and engine: it loads them, then steps as long as there is work and sleeps otherwise. Each
- * step's results come back as one `struct output`, in order, so KV events, tokens and ends keep theirs. A full command
- * ring is STATUS_FULL for the loop; a full output ring makes the engine wait: back-pressure, nothing is dropped. */
+ * Elements are allocated by who pushes and freed by who pops. A full command ring is back-pressure for the routers
+ * (STATUS_FULL); a full report ring makes the engine's thread wait for the loop. While the engine has nothing to do its
+ * thread sleeps. The engine itself is touched by its own thread only. */
 #ifndef SHOAL_WORKER_ENGINE_SHELL_COMPUTE_H
 #define SHOAL_WORKER_ENGINE_SHELL_COMPUTE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/ring.h"
 #include "base/status.h"
 #include "net/loop.h"
-#include "worker/engine/engine.h"
+#include "worker/engine/replica.h"
 
-struct compute;
+enum command_kind { COMMAND_SUBMIT, COMMAND_CANCEL, COMMAND_SNAPSHOT, COMMAND_STOP };
 
-struct compute_config {
-    const char *model_path;
-    int nice; /* of the computing threads only: who moves messages must not wait behind them */
-    struct engine_config engine; /* desc is filled by the thread */
-    struct loop *loop;
-    void *context;
-    void (*outputs_ready)(void *context); /* on the loop's thread: call compute_output until NULL */
+enum { COMMAND_STOP_IDS_MAX = 64 };
+
+struct command {
+    enum command_kind kind;
+    uint64_t handle;               /* SUBMIT, CANCEL; SNAPSHOT: whose channel */
+    struct engine_request request; /* SUBMIT; its arrays are below */
+    uint32_t stop_ids[COMMAND_STOP_IDS_MAX];
+    uint32_t ids[]; /* SUBMIT */
 };
 
-enum output_kind {
-    OUTPUT_READY,    /* loaded: info and model_id are set */
-    OUTPUT_FAILED,   /* could not load, or a step failed: error says why; nothing comes after it */
-    OUTPUT_STEP,     /* events, kv_events, load */
-    OUTPUT_REFUSED,  /* handle's submit was not taken: error says why */
-    OUTPUT_SNAPSHOT, /* hashes of all findable blocks, for channel */
-    OUTPUT_STOPPED   /* the thread is about to end; nothing comes after it */
-};
+enum report_kind { REPORT_READY, REPORT_FAILED, REPORT_STEP, REPORT_REFUSED, REPORT_SNAPSHOT, REPORT_ENDED };
 
-struct output {
-    enum output_kind kind;
-    struct engine_info info;
-    char model_id[97];
-    struct error error;
-    uint64_t handle, channel;
-    struct engine_event *events;
+struct report {
+    enum report_kind kind;
+    struct engine_info info;     /* READY */
+    struct engine_load load;     /* READY, STEP */
+    struct error error;          /* FAILED, REFUSED */
+    uint64_t handle;             /* REFUSED; SNAPSHOT: whose channel */
+    struct engine_event *events; /* STEP */
     size_t events_count;
-    struct engine_kv_event *kv_events;
+    struct engine_kv_event *kv_events; /* STEP */
     size_t kv_events_count;
-    struct engine_load load;
-    uint8_t *hashes; /* 16 bytes each */
+    uint8_t (*hashes)[16]; /* SNAPSHOT */
     size_t hashes_count;
 };
+void report_free(struct report *report);
 
-/* Starts the thread, which begins to load. */
-MUST_CHECK enum status compute_start(const struct compute_config *config, struct compute **out, struct error *error);
-/* Ends the thread (it must have been told to stop, or failed) and frees everything. */
+struct compute {
+    const char *model_path;
+    struct engine_config config;
+    struct loop_wake *wake; /* the loop's: there are reports */
+    struct ring commands, reports;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* a command was pushed, or reports were popped */
+    struct pool_thread *thread;
+    struct replica replica; /* the engine thread's */
+    bool stopping;          /* the engine thread's */
+};
+
+MUST_CHECK enum status compute_start(struct compute *compute, const char *model_path,
+                                     const struct engine_config *config, struct loop_wake *wake, struct error *error);
+/* Loop's thread. STATUS_FULL: the command stays the caller's; else it is taken. */
+MUST_CHECK enum status compute_send(struct compute *compute, struct command *command);
+/* Loop's thread. NULL: none. */
+struct report *compute_receive(struct compute *compute);
+/* After REPORT_ENDED or REPORT_FAILED came: waits for the thread's end and frees everything. */
 void compute_join(struct compute *compute);
-
-/* Loop's thread. FULL: the ring is full. submit copies the request. */
-MUST_CHECK enum status compute_submit(struct compute *compute, const struct engine_request *request);
-MUST_CHECK enum status compute_cancel(struct compute *compute, uint64_t handle);
-MUST_CHECK enum status compute_snapshot(struct compute *compute, uint64_t channel);
-/* Cancels nothing by itself: the thread ends after its present step. Never fails. */
-void compute_stop(struct compute *compute);
-struct output *compute_output(struct compute *compute); /* NULL: none waits; give it back by output_free */
-void output_free(struct output *output);
 
 #endif

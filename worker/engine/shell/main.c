@@ -1,46 +1,57 @@
-/* shoal-engine: one replica of a model as a token server, started by its node's agent. */
+/* shoal-engine: one rank of one replica: a token server. Started by the node's agent (shoal-worker). */
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/check.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/opts.h"
 #include "worker/engine/shell/shell.h"
 
-#define TEXT(name, field, otherwise, value, help)                                                                      \
-    {name, 0, OPTS_TEXT, offsetof(struct shell_options, field), otherwise, 0, 0, NULL, value, help}
-#define NUMBER(name, field, otherwise, least, most, value, help)                                                       \
-    {name, 0, OPTS_INT, offsetof(struct shell_options, field), otherwise, least, most, NULL, value, help}
-
 static const struct opts_entry entries[] = {
-    TEXT("identity", identity, NULL, "FILE", "the node's key file"),
-    TEXT("members", members, NULL, "FILE", "the cluster's members file: whose routers may come"),
-    TEXT("model", model, NULL, "PATH", "a .gguf file or a Hugging Face folder"),
-    TEXT("model-name", model_name, NULL, "NAME", "what routers call it; by default the file's own id"),
-    TEXT("replica", replica, NULL, "NAME", "which replica this is: model/number"),
-    NUMBER("epoch", epoch, "0", 0, 9e15, "N", "of its placement"),
-    TEXT("listen", listen, "tcp://127.0.0.1:0", "ENDPOINT", "where routers dial"),
-    TEXT("agent-endpoint", agent_endpoint, NULL, "ENDPOINT", "where to report; by default nowhere"),
-    TEXT("job", job, NULL, "FOLDER", "session token in, engine.json out"),
-    NUMBER("threads", threads, "0", 0, 4096, "N", "compute threads; 0: all cores"),
-    NUMBER("nice", nice, "0", 0, 19, "N", "niceness of the compute threads; the one that moves messages keeps ours"),
-    NUMBER("pool-tokens", pool_tokens, "0", 0, 1e9, "N", "KV pool; 0: what fits model and machine"),
-    NUMBER("context", context_tokens, "0", 0, 1e9, "N", "longest prompt and answer; 0: the model's own"),
-    NUMBER("streams-max", streams_max, "0", 0, 4096, "N", "streams in the batch; 0: 64"),
-    NUMBER("step-ms", step_ms, "100", 0, 60000, "MS", "predicted time that a step with prefill may take"),
+    {"identity", 0, OPTS_TEXT, offsetof(struct shell_options, identity), NULL, 0, 0, NULL, "FILE",
+     "the node's key file"},
+    {"members", 0, OPTS_TEXT, offsetof(struct shell_options, members), NULL, 0, 0, NULL, "FILE",
+     "the cluster's members file: whose routers may come"},
+    {"model", 0, OPTS_TEXT, offsetof(struct shell_options, model), NULL, 0, 0, NULL, "PATH",
+     "a .gguf file or a Hugging Face folder"},
+    {"model-name", 0, OPTS_TEXT, offsetof(struct shell_options, model_name), NULL, 0, 0, NULL, "NAME",
+     "what it is called; by default the path's name without the quantisation"},
+    {"replica", 0, OPTS_TEXT, offsetof(struct shell_options, replica), "engine/0", 0, 0, NULL, "NAME",
+     "model/number, from the placement"},
+    {"epoch", 0, OPTS_INT, offsetof(struct shell_options, epoch), "1", 1, 9e18, NULL, "N", "of the placement"},
+    {"agent-endpoint", 0, OPTS_TEXT, offsetof(struct shell_options, agent_endpoint), NULL, 0, 0, NULL, "ENDPOINT",
+     "where the node's agent listens; without it the engine reports to nobody"},
+    {"listen", 0, OPTS_TEXT, offsetof(struct shell_options, listen), "tcp://127.0.0.1:0", 0, 0, NULL, "ENDPOINT",
+     "where routers dial; port 0 takes a free one"},
+    {"job", 0, OPTS_TEXT, offsetof(struct shell_options, job), NULL, 0, 0, NULL, "FOLDER",
+     "holds the session token, gets engine.json"},
+    {"threads", 0, OPTS_INT, offsetof(struct shell_options, threads), "0", 0, 1024, NULL, "N",
+     "that compute; 0: one for each core"},
     {"kv-type", 0, OPTS_CHOICE, offsetof(struct shell_options, kv_type), "f16", 0, 0, "f32|f16|bf16|int8", "TYPE",
-     "what keys and values are kept as"},
-    TEXT("cpu", cpu_path, NULL, "PATH", "kernels: c, avx2 or avx512; by default $SHOAL_CPU, else the best"),
+     "of keys and values in memory"},
+    {"pool-tokens", 0, OPTS_INT, offsetof(struct shell_options, pool_tokens), "0", 0, 1e12, NULL, "N",
+     "tokens that keys and values are kept of, over all streams; 0: a sensible number"},
+    {"context", 0, OPTS_INT, offsetof(struct shell_options, context), "0", 0, 4294967295.0, NULL, "N",
+     "tokens of prompt and answer together; 0: the model's own"},
+    {"streams", 0, OPTS_INT, offsetof(struct shell_options, streams), "64", 1, 4096, NULL, "N",
+     "that run at once; four times as many may wait"},
+    {"step-tokens", 0, OPTS_INT, offsetof(struct shell_options, step_tokens), "512", 1, 65536, NULL, "N",
+     "computed in one step at most"},
+    {"step-ms", 0, OPTS_INT, offsetof(struct shell_options, step_ms), "100", 0, 60000, NULL, "MS",
+     "predicted time of a step with prefill in it; 0: no bound"},
+    {"cpu", 0, OPTS_TEXT, offsetof(struct shell_options, cpu), NULL, 0, 0, NULL, "KERNELS",
+     "c, avx2 or avx512; by default the best that this machine has"},
     {"log-level", 0, OPTS_CHOICE, offsetof(struct shell_options, log_level), "info", 0, 0, "debug|info|warn|error",
      "LEVEL", "what goes to stderr"},
 };
 
 static const struct opts options_table = {
-    .usage = "shoal-engine --identity FILE --members FILE --model PATH --replica NAME [options]",
+    .usage = "shoal-engine --identity FILE --members FILE --model PATH [options]",
     .summary = "One replica of a model as a token server: ids in, ids out.",
     .entries = entries,
-    .entries_count = sizeof(entries) / sizeof(entries[0]),
+    .entries_count = COUNT_OF(entries),
 };
 
 int main(int argc, char **argv)
@@ -54,10 +65,8 @@ int main(int argc, char **argv)
         opts_help(&options_table, stdout);
         return 0;
     }
-    if (status == STATUS_OK && (options.identity == NULL || options.members == NULL || options.model == NULL ||
-                                options.replica == NULL)) {
-        status = error_set(&error, STATUS_INVALID, "--identity, --members, --model and --replica are needed");
-    }
+    if (status == STATUS_OK && (options.identity == NULL || options.members == NULL || options.model == NULL))
+        status = error_set(&error, STATUS_INVALID, "--identity, --members and --model are needed");
     if (status != STATUS_OK) {
         fprintf(stderr, "shoal-engine: %s\n", error.text);
         return 2;

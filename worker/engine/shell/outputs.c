@@ -18,10 +18,10 @@ static void send_tokens(struct shell *shell, uint64_t channel, const struct outp
         const struct shell_stream *stream = shell_stream_of(shell, event->handle);
         if (event->kind == ENGINE_TOKEN && stream != NULL && stream->channel == channel) {
             message.streams[message.streams_count++] = (struct proto_stream_tokens){.stream = stream->stream,
-                                                                                     .attempt = stream->attempt,
-                                                                                     .position = event->position,
-                                                                                     .ids = &event->id,
-                                                                                     .ids_count = 1};
+                                                                                    .attempt = stream->attempt,
+                                                                                    .position = event->position,
+                                                                                    .ids = &event->id,
+                                                                                    .ids_count = 1};
         }
     }
     if (message.streams_count > 0) {

@@ -62,8 +62,7 @@ void shell_agent_received(void *context, struct bytes frame)
     arena_init(&arena, REPORT_ARENA_BYTES);
     if (proto_decode(frame, &arena, &message, &error) != STATUS_OK) {
         LOG_W("engine", "frame_refused", "from=agent detail=%s", log_quoted(error.text));
-    } else if (message.opcode == PROTO_ENGINE_STOP &&
-               message.any.engine_stop.epoch == (uint64_t)shell->options.epoch) {
+    } else if (message.opcode == PROTO_ENGINE_STOP && message.any.engine_stop.epoch == (uint64_t)shell->options.epoch) {
         LOG_I("engine", "stop_asked", "by=agent");
         shell_drain(shell);
     }

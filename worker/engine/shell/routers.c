@@ -152,10 +152,8 @@ static struct shell_stream *add_stream(struct shell *shell, uint64_t channel, co
 {
     struct shell_stream *stream = mem_new(struct shell_stream);
     uint64_t key[2];
-    *stream = (struct shell_stream){.handle = ++shell->next_handle,
-                                    .channel = channel,
-                                    .stream = submit->stream,
-                                    .attempt = submit->attempt};
+    *stream = (struct shell_stream){
+        .handle = ++shell->next_handle, .channel = channel, .stream = submit->stream, .attempt = submit->attempt};
     if (map_put_u64(&shell->by_handle, stream->handle, stream) != STATUS_OK ||
         map_put(&shell->by_name, stream_key(key, channel, submit->stream), stream) != STATUS_OK) {
         (void)map_remove_u64(&shell->by_handle, stream->handle);
@@ -248,8 +246,7 @@ void shell_router_closed(void *context, uint64_t channel)
             shell->routers[i] = (struct shell_router){0};
         }
     }
-    LIST_FOR_EACH(node, &shell->streams)
-    {
+    LIST_FOR_EACH (node, &shell->streams) {
         struct shell_stream *stream = LIST_ENTRY(node, struct shell_stream, link);
         if (stream->channel == channel) {
             if (compute_cancel(shell->compute, stream->handle) != STATUS_OK) {

@@ -1,17 +1,18 @@
-/* worker/engine/shell: shoal-engine's process: the engine thread joined to routers and to its agent over the bus.
+/* worker/engine/shell: shoal-engine: one replica's process: joins the engine's thread to the bus.
  *
- *   LOADING ──ready──▶ READY ──engine_stop or SIGTERM──▶ DRAINING ──all streams gone──▶ exit 0
- *      └──failed──▶ FAILED (says so to the agent) ──▶ exit 1
+ *   STARTING ──▶ LOADING ──ready──▶ READY ──stop──▶ DRAINING ──every stream ended──▶ STOPPED, exit 0
+ *                   └──────failed─────┴─▶ FAILED, exit 1
  *
- * Routers attach, submit and cancel; tokens go back batched per step and router. The closing of a router's channel
- * cancels its streams. Whoever is not on the allow-list (the members' routers) gets no byte through. */
+ * The loop's thread owns everything here and decides nothing but who gets which message; compute.h is the other thread.
+ * Routers dial in once the engine is ready; a channel that closes takes its streams with it. The agent is dialled and
+ * told the state every 100 ms and at every change; the engine lives on without it. */
 #ifndef SHOAL_WORKER_ENGINE_SHELL_SHELL_H
 #define SHOAL_WORKER_ENGINE_SHELL_SHELL_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/list.h"
+#include "base/buf.h"
 #include "base/map.h"
 #include "net/bus.h"
 #include "net/identity.h"
@@ -19,84 +20,69 @@
 #include "proto/proto.h"
 #include "worker/engine/shell/compute.h"
 
-enum { SHELL_ROUTERS_MAX = 256, SHELL_STREAMS_MAX = 65536, SHELL_TOKEN_BYTES = 32 };
-
 struct shell_options {
-    const char *identity, *members;
-    const char *agent_endpoint; /* NULL: no agent */
-    const char *job;
-    const char *listen;
-    const char *replica;
-    const char *model, *model_name;
-    const char *cpu_path;
-    int64_t epoch;
-    int64_t threads, pool_tokens, context_tokens, streams_max, step_ms, nice;
-    int kv_type;
-    int log_level;
+    const char *identity, *members, *agent_endpoint, *listen, *job, *replica, *model, *model_name, *cpu;
+    int64_t epoch, threads, pool_tokens, context, streams, step_tokens, step_ms;
+    int kv_type, log_level; /* indices of their choices */
 };
 
+/* A router that is connected. */
 struct shell_router {
-    uint64_t channel; /* 0: free */
+    uint64_t channel;
     char name[65];
+    bool attached; /* it gets loads and events */
+    /* What the running report has for it. */
+    struct proto_stream_tokens *tokens; /* [tokens_capacity] */
+    size_t tokens_count, tokens_capacity;
 };
 
-/* A stream of a router: which answers go where. */
+/* A stream that the engine has, or is about to get. */
 struct shell_stream {
-    struct list link; /* in shell->streams */
-    uint64_t handle;
-    uint64_t channel;
-    uint64_t stream, attempt;
+    uint64_t handle;             /* the engine's name of it */
+    struct shell_router *router; /* NULL: its channel has closed, nobody is told any more */
+    uint64_t stream, attempt;    /* the router's names of it */
 };
 
 struct shell {
     struct shell_options options;
-    struct loop loop;
-    struct loop_signals signals;
-    struct loop_timer load_timer, stop_timer;
     struct identity identity;
     struct members members;
-    uint8_t token[SHELL_TOKEN_BYTES];
+    struct loop loop;
     struct bus *bus;
     struct bus_server *server; /* NULL until ready */
-    struct bus_client *agent;
-    struct compute *compute;
+    struct bus_client *agent;  /* NULL: none was named */
+    struct loop_signals signals;
+    struct loop_timer load_timer, end_timer;
+    struct loop_wake wake;
+    struct compute compute;
+    bool compute_over; /* its thread said its last word */
     enum proto_engine_phase phase;
-    struct error failure;
+    char reason[ERROR_TEXT_MAX];
+    char model_name[97];
+    uint8_t token[32]; /* of the job; the agent believes no other */
+    size_t token_length;
     uint64_t incarnation;
     struct engine_info info;
-    char model_name[97];
     struct engine_load load;
-    struct shell_router routers[SHELL_ROUTERS_MAX];
-    struct list streams;
-    struct map by_handle;     /* handle → stream */
-    struct map by_name;       /* (channel, stream) → stream */
-    size_t streams_count;
-    uint64_t next_handle;
     uint64_t kv_sequence;
-    int exit_code;
-    bool stopped;             /* the engine thread ended, or failed */
+    struct map routers; /* by channel */
+    struct map streams; /* by handle */
+    uint64_t handles;
+    struct buf frame;
 };
 
 MUST_CHECK enum status shell_open(struct shell *shell, const struct shell_options *options, struct error *error);
 int shell_run(struct shell *shell); /* the exit code */
 void shell_close(struct shell *shell);
-void shell_drain(struct shell *shell);
 
-/* routers.c: frames from routers. */
+/* channels.c: the routers' side. */
 void shell_router_received(void *context, const struct bus_peer *peer, struct bytes frame);
 void shell_router_closed(void *context, uint64_t channel);
-void shell_send(struct shell *shell, uint64_t channel, enum proto_opcode opcode, const void *message);
-void shell_send_load(struct shell *shell);
-struct shell_stream *shell_stream_of(const struct shell *shell, uint64_t handle);
-void shell_stream_forget(struct shell *shell, struct shell_stream *stream);
-
-/* outputs.c: what the engine thread produced. */
-void shell_outputs_ready(void *context);
-
-/* report.c: what the agent and the job folder learn. */
-void shell_report(struct shell *shell);
-void shell_agent_received(void *context, struct bytes frame);
-MUST_CHECK enum status shell_write_job(const struct shell *shell, struct error *error);
-MUST_CHECK enum status shell_read_token(struct shell *shell, struct error *error);
+void shell_send_loads(struct shell *shell);
+void shell_cancel_all(struct shell *shell);
+void shell_take_step(struct shell *shell, const struct report *report);
+void shell_take_refusal(struct shell *shell, const struct report *report);
+void shell_take_snapshot(struct shell *shell, const struct report *report);
+void shell_forget_routers(struct shell *shell);
 
 #endif
