@@ -10,12 +10,23 @@ import pytest
 from tests.e2e.cluster import ROOT
 
 
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory):
+def make_model(tmp_path_factory, *options):
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    subprocess.run([sys.executable, ROOT / "tests/support/tiny_model.py", path, "--seed", "3", "--type", "Q8_0"],
+    subprocess.run([sys.executable, ROOT / "tests/support/tiny_model.py", path, "--type", "Q8_0", *options],
                    check=True, stdout=subprocess.DEVNULL)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    return make_model(tmp_path_factory, "--seed", "3")
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory):
+    """Wide and deep enough that something can happen in the middle of its streams."""
+    return make_model(tmp_path_factory, "--seed", "7", "--dim", "256", "--heads", "8", "--kv-heads", "4", "--head-dim",
+                      "32", "--ffn", "512", "--layers", "6")
 
 
 @pytest.fixture(scope="session")

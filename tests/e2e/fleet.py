@@ -2,6 +2,7 @@
 when every coordinator is down. Real processes, real encryption; engines can be killed and started again.
 """
 
+import asyncio
 import concurrent.futures
 import hashlib
 import json
@@ -28,7 +29,7 @@ class Fleet:
     def __init__(self, folder, model, engines=2, model_name="tiny", engine_options=(), router_options=()):
         self.folder, self.model, self.model_name = folder, model, model_name
         self.engine_options, self.router_options = engine_options, router_options
-        self.processes = {}
+        self.processes, self.clients = {}, {}
         self.ports = [free_port() for _ in range(engines)]
         self.router_port = free_port()
         self.url = f"http://127.0.0.1:{self.router_port}"
@@ -126,25 +127,59 @@ class Fleet:
     def of_replica(self, name, number):
         return self.metrics().get(f'{name}{{replica="{self.model_name}/{number}"}}')
 
-    def client(self, tenant="default", **options):
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS.get(tenant, tenant), max_retries=0, timeout=90,
-                             **options)
+    def client(self, tenant="default"):
+        if tenant not in self.clients:
+            self.clients[tenant] = openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEYS.get(tenant, tenant),
+                                                 max_retries=0, timeout=90)
+        return self.clients[tenant]
 
     # ---- clients
 
     def complete(self, prompt, **options):
         return self.client().completions.create(model=self.model_name, prompt=prompt, **options)
 
-    def stream_text(self, prompt, seen=None, **options):
-        """(text, finish_reason) of a streamed completion; seen(text so far) is called with every chunk."""
+    def stream_text(self, prompt, **options):
+        """(text, finish_reason) of a streamed completion."""
         text, finish = "", None
-        with self.client().completions.create(model=self.model_name, prompt=prompt, stream=True, **options) as chunks:
-            for chunk in chunks:
-                text += chunk.choices[0].text
-                finish = chunk.choices[0].finish_reason or finish
-                if seen:
-                    seen(text)
+        for chunk in self.client().completions.create(model=self.model_name, prompt=prompt, stream=True, **options):
+            text += chunk.choices[0].text
+            finish = chunk.choices[0].finish_reason or finish
         return text, finish
+
+
+async def _post(fleet, body):
+    """The raw answer to one request."""
+    data = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", fleet.router_port, limit=1 << 24)
+    writer.write(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer "
+                 f"{KEYS['default']}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def _read_stream(answer):
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    lines = [line[6:] for line in answer.decode().splitlines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]", lines[-1]
+    choices = [json.loads(line)["choices"][0] for line in lines[:-1]]
+    return "".join(choice["text"] for choice in choices), choices[-1]["finish_reason"]
+
+
+def stream_all(fleet, requests, disturb=None):
+    """(text, finish_reason) of all, streamed at once; disturb() runs beside them in a thread.
+
+    Bytes are only collected while they come, and read afterwards: a client that parses dozens of streams in Python is
+    slower than the engines, and would see their middle only after their end.
+    """
+    async def everything():
+        bodies = [{"model": fleet.model_name, "stream": True, **request} for request in requests]
+        tasks = [asyncio.create_task(_post(fleet, body)) for body in bodies]
+        if disturb:
+            await asyncio.get_running_loop().run_in_executor(None, disturb)
+        return await asyncio.gather(*tasks)
+
+    return [_read_stream(answer) for answer in asyncio.run(everything())]
 
 
 def in_parallel(jobs, workers):

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.e2e.cluster import wait_for
-from tests.e2e.fleet import KEYS, Fleet
+from tests.e2e.fleet import KEYS, Fleet, in_parallel
 
 CHAT = [{"role": "user", "content": "Tell me something."}]
 
@@ -17,6 +17,13 @@ CHAT = [{"role": "user", "content": "Tell me something."}]
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory, tiny_model):
     fleet = Fleet(tmp_path_factory.mktemp("fleet"), tiny_model)
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory, slow_model):
+    fleet = Fleet(tmp_path_factory.mktemp("slow"), slow_model)
     yield fleet
     fleet.stop()
 
@@ -216,22 +223,24 @@ def test_http_1_0_gets_a_stream_without_chunks(fleet):
     assert "chunked" not in head and events.startswith("data: {") and events.endswith("data: [DONE]\n\n")
 
 
-def test_a_client_that_goes_stops_the_engine(fleet):
-    """Within a step, whatever is still to make; and the blocks come back."""
-    idle(fleet)
-    stream = fleet.client().completions.create(model="tiny", prompt="abc", max_tokens=1000, stream=True,
-                                               extra_body={"ignore_eos": True})
-    next(iter(stream))
-    wait_for("a running stream", lambda: fleet.metric("shoal_replica_streams") == 1, 5)
-    stream.close()
-    idle(fleet)
-    assert fleet.metrics().get('shoal_requests_total{code="499"}', 0) >= 1
-    assert fleet.health()["open_requests"] == 0
+def test_clients_that_go_stop_the_engine(slow):
+    """Whatever was still to be made is not made, and the blocks come back."""
+    idle(slow)
+    streams = in_parallel([lambda n=n: slow.client().completions.create(
+        model="tiny", prompt=f"abc {n}", max_tokens=1900, stream=True, extra_body={"ignore_eos": True})
+        for n in range(8)], 8)
+    wait_for("eight running streams", lambda: slow.metric("shoal_replica_streams") == 8, 5)
+    for stream in streams:
+        stream.close()
+    idle(slow)
+    assert slow.metrics().get('shoal_requests_total{code="499"}', 0) == 8
+    assert slow.metric("shoal_completion_tokens_total") < 8 * 1900 / 2
+    assert slow.health()["open_requests"] == 0
 
 
 def test_a_client_that_does_not_read_costs_no_engine(tmp_path_factory, tiny_model):
     """Its stream leaves the engine once 128 KiB wait for it, and goes on, without a gap, when it reads again."""
-    fleet = Fleet(tmp_path_factory.mktemp("slow"), tiny_model, engines=1)
+    fleet = Fleet(tmp_path_factory.mktemp("unread"), tiny_model, engines=1)
     try:
         ask = {"model": "tiny", "prompt": "abc", "max_tokens": 950, "temperature": 0, "ignore_eos": True}
         expected = fleet.complete("abc", max_tokens=950, temperature=0, extra_body={"ignore_eos": True})
