@@ -24,7 +24,8 @@ macro(shoal_pkg var name)
 endmacro()
 
 # shoal_unit_test(ROOM NAME LIBS libs… [TIMEOUT s] [LABELS long]): tests/unit/ROOM/test_NAME.c as the CTest
-# unit.ROOM.NAME. The label `long` keeps it out of tools/test --quick. Exit status 77 means skipped.
+# unit.ROOM.NAME. The label `long` keeps it out of tools/test --quick. Exit status 77 means skipped. The target
+# unit_ROOM builds all of a room's.
 function(shoal_unit_test room name)
     cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS;SOURCES;LABELS" ${ARGN})
     if(NOT ARG_TIMEOUT)
@@ -37,6 +38,10 @@ function(shoal_unit_test room name)
     add_test(NAME unit.${room}.${name} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
     set_tests_properties(unit.${room}.${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} SKIP_RETURN_CODE 77
         LABELS "unit;${ARG_LABELS}")
+    if(NOT TARGET unit_${room})
+        add_custom_target(unit_${room})
+    endif()
+    add_dependencies(unit_${room} ${target})
 endfunction()
 
 # shoal_fuzz(ROOM NAME LIBS libs…): tests/fuzz/fuzz_ROOM_NAME.c as the CTest fuzz.ROOM.NAME, seeded from the folder

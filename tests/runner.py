@@ -3,12 +3,15 @@
 tools/test calls it once the machine is set up. Each part (unit, e2e, asan, tsan, fuzz) builds one CMake preset and runs
 CTest or pytest, whose output goes straight to the terminal; their JUnit files give the counts. A part that can't be
 built counts as one failure and the others still run. A passed CTest that printed "SKIP name: reason" counts as passed
-and its inner skip as skipped. Exit status 1 when anything failed.
+and its inner skip as skipped. What a sanitizer finds in any process, daemons included, is a failure. Exit status 1 when
+anything failed.
 """
 import argparse
 import os
 import re
+import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +22,10 @@ SKIPS = os.path.join(ROOT, "tests", "skips.txt")
 PARTS = ["unit", "e2e", "asan", "tsan", "fuzz"]
 QUICK_PARTS = ["unit", "e2e"]
 CTEST_OUTPUT_BYTES = 1 << 20
+# The rooms that have threads, or whose order of events is the whole point, are run under ThreadSanitizer.
+TSAN_ROOMS = ["worker", "net", "coordinator"]
+# How much longer an end-to-end test may wait for a state in an instrumented build.
+ASAN_PATIENCE = "5"
 SKIP_LINE = re.compile(r"^SKIP ([^\s:]+(?:::[^\s:]+)*): *(.*)$", re.M)
 
 
@@ -41,16 +48,22 @@ def run(command, **more):
     return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False, **more).returncode
 
 
+def cpu_seconds():
+    """Of every process that ended and was waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def build(preset, targets):
     """Configures and builds; a sentence when that fails, else None."""
-    started = time.monotonic()
+    started, used = time.monotonic(), cpu_seconds()
     say(f"build {preset}")
     if run(["cmake", "--preset", preset, "--log-level=WARNING"]) != 0:
         return f"the preset {preset} could not be configured"
     quiet = [] if sys.stdout.isatty() else ["--", "--quiet"]  # a terminal gets ninja's one line of progress
     if run(["cmake", "--build", f"build/{preset}", *(["--target", *targets] if targets else []), *quiet]) != 0:
         return f"the preset {preset} could not be built"
-    say(f"built {preset} in {time.monotonic() - started:.0f} s")
+    say(f"built {preset} in {time.monotonic() - started:.0f} s with {cpu_seconds() - used:.0f} s of CPU")
     return None
 
 
@@ -95,6 +108,32 @@ def ctest(preset, prefix, selection, results, jobs=None):
     read_junit(junit, prefix, results)
 
 
+def end_to_end(preset, prefix, marks, results, environment=None):
+    """Runs pytest on the programs of a preset's build."""
+    junit = os.path.join(ROOT, "build", preset, "e2e.xml")
+    if os.path.exists(junit):
+        os.remove(junit)
+    say(f"end-to-end tests, {preset}")
+    environment = {**os.environ, "SHOAL_BIN": os.path.join(ROOT, "build", preset, "bin"), **(environment or {})}
+    status = run([sys.executable, "-m", "pytest", "tests/e2e", "--junit-xml", junit, "-o", "junit_family=xunit1",
+                  "--timeout=600", "--durations=10", "-p", "no:cacheprovider", "-ra", *(["-m", marks] if marks else [])],
+                 env=environment)
+    if status == 5:  # nothing was collected
+        results.fail(prefix + "e2e", "pytest found no test")
+    else:
+        read_junit(junit, prefix, results)
+
+
+def read_reports(folder, prefix, results):
+    """Each file in which a sanitizer's runtime reported is a failure, shown whole."""
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+            report = file.read().strip()
+        print(report, flush=True)
+        summary = [line for line in report.split("\n") if "SUMMARY:" in line or "runtime error:" in line]
+        results.fail(f"{prefix}report.{name}", summary[-1].strip() if summary else first_line(report))
+
+
 def part_unit(results, quick):
     failure = build("release", [])
     if failure:
@@ -104,33 +143,36 @@ def part_unit(results, quick):
 
 
 def part_e2e(results, quick):
-    if not os.path.isdir(os.path.join(ROOT, "tests", "e2e")):
-        return
     failure = build("release", [])
     if failure:
         results.fail("e2e", failure)
         return
-    junit = os.path.join(ROOT, "build", "release", "e2e.xml")
-    if os.path.exists(junit):
-        os.remove(junit)
-    say("end-to-end tests")
-    status = run([sys.executable, "-m", "pytest", "tests/e2e", "--junit-xml", junit, "-o", "junit_family=xunit1",
-                  "--timeout=600", "--durations=10", "-p", "no:cacheprovider", "-ra",
-                  *(["-m", "not long"] if quick else [])])
-    if status == 5:  # nothing was collected
-        results.fail("e2e", "pytest found no test")
-    else:
-        read_junit(junit, "", results)
+    end_to_end("release", "", "not long" if quick else None, results)
 
 
-def part_sanitizer(preset):
-    def part(results, quick):
-        failure = build(preset, [])
-        if failure:
-            results.fail(preset, failure)
-            return
-        ctest(preset, f"{preset}:", ["-L", "unit", "-LE", "long|bench"], results)
-    return part
+def part_asan(results, quick):
+    """Unit tests, then the quick end-to-end ones on the tiny models: the real one takes minutes for a sentence here."""
+    failure = build("asan", [])
+    if failure:
+        results.fail("asan", failure)
+        return
+    ctest("asan", "asan:", ["-L", "unit", "-LE", "long|bench"], results)
+    reports = os.path.join(ROOT, "build", "asan", "reports")
+    shutil.rmtree(reports, ignore_errors=True)
+    os.makedirs(reports)
+    options = f"log_path={reports}/report"
+    end_to_end("asan", "asan:", "not long and not demo", results,
+               {"ASAN_OPTIONS": options, "UBSAN_OPTIONS": options + ":print_stacktrace=1",
+                "SHOAL_TEST_PATIENCE": ASAN_PATIENCE})
+    read_reports(reports, "asan:", results)
+
+
+def part_tsan(results, quick):
+    failure = build("tsan", [f"unit_{room}" for room in TSAN_ROOMS])
+    if failure:
+        results.fail("tsan", failure)
+        return
+    ctest("tsan", "tsan:", ["-R", f"^unit\\.({'|'.join(TSAN_ROOMS)})\\.", "-LE", "long|bench"], results)
 
 
 def part_fuzz(results, quick):
@@ -178,14 +220,13 @@ def main():
     unknown = set(chosen) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    runs = {"unit": part_unit, "e2e": part_e2e, "asan": part_sanitizer("asan"), "tsan": part_sanitizer("tsan"),
-            "fuzz": part_fuzz}
+    runs = {"unit": part_unit, "e2e": part_e2e, "asan": part_asan, "tsan": part_tsan, "fuzz": part_fuzz}
     results = Results()
     times = []
     for part in [part for part in PARTS if part in chosen]:
-        started = time.monotonic()
+        started, used = time.monotonic(), cpu_seconds()
         runs[part](results, options.quick)
-        times.append(f"{part} {time.monotonic() - started:.0f} s")
+        times.append(f"{part} {time.monotonic() - started:.0f} s with {cpu_seconds() - used:.0f} s of CPU")
     say("results (" + ", ".join(times) + ")")
     judge_skips(results)
     for failed in results.failed:

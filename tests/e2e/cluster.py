@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("SHOAL_BIN", ROOT / "build/release/bin"))
+PATIENCE = float(os.environ.get("SHOAL_TEST_PATIENCE", "1"))  # builds with sanitizers are several times as slow
 
 
 class NotYet(AssertionError):
@@ -23,6 +24,7 @@ class NotYet(AssertionError):
 
 def wait_for(what, check, timeout=30.0, every=0.05):
     """The first true value of check(); NotYet, naming `what`, when the deadline passes."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = check()
