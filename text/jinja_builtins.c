@@ -1,13 +1,12 @@
 /* jinja_builtins: tests (x is y) and global functions: range, dict, namespace, raise_exception, strftime_now, … */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "text/jinja_eval.h"
 #include "text/unicode.h"
 
-enum { RANGE_MAX = 100000, DATE_MAX = 1024 };
+enum { RANGE_MAX = 100000 };
 
 /* ---- tests -------------------------------------------------------------------------------------------------- */
 
@@ -419,26 +418,11 @@ static bool global_strftime(struct render *render, const struct value *self, con
 {
     (void)self;
     const struct text *format = NULL;
-    struct tm parts;
-    time_t now = (time_t)render->now_s;
-    char pattern[DATE_MAX], date[DATE_MAX];
     if (!args_text(render, args, 0, "format", &format))
         return false;
     if (format == NULL)
         return render_fail(render, TEMPLATE_TYPE, "strftime_now() is missing an argument");
-    if (format->length >= sizeof pattern / 8 || memchr(format->data, 0, format->length) != NULL)
-        return render_fail(render, TEMPLATE_BOUNDS, "a date's format is too long");
-    if (format->length > 0)
-        memcpy(pattern, format->data, format->length);
-    pattern[format->length] = '\0';
-    CHECK(gmtime_r(&now, &parts) != NULL);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    size_t length = strftime(date, sizeof date, pattern, &parts);
-#pragma GCC diagnostic pop
-    struct builder builder;
-    builder_init(&builder, render);
-    return builder_add(&builder, bytes_of(date, length), format->spans_count > 0) && builder_finish(&builder, out);
+    return jinja_date(render, format, render->now_s, out);
 }
 
 /* joiner(sep): an object that is empty when called first, and `sep` from then on. */
@@ -493,9 +477,5 @@ static const struct builtin_entry GLOBALS[] = {
 
 const struct builtin_entry *jinja_global_find(struct bytes name)
 {
-    for (size_t i = 0; i < COUNT_OF(GLOBALS); i++) {
-        if (bytes_equal(name, bytes_of_text(GLOBALS[i].name)))
-            return &GLOBALS[i];
-    }
-    return NULL;
+    return builtin_find(GLOBALS, COUNT_OF(GLOBALS), name);
 }

@@ -56,6 +56,10 @@ struct loop {
     bool seen;
 };
 
+/* Tables of their own files: jinja_sequences.c, jinja_text_methods.c. */
+extern const struct builtin_entry JINJA_SEQUENCE_FILTERS[], JINJA_TEXT_METHODS[];
+extern const size_t JINJA_SEQUENCE_FILTERS_COUNT, JINJA_TEXT_METHODS_COUNT;
+
 /* What a generator was made of. */
 struct lazy {
     struct value self;
@@ -68,6 +72,7 @@ bool jinja_generator(struct render *render, list_fill *fill, struct lazy lazy, s
 const struct builtin_entry *jinja_filter_find(struct bytes name); /* NULL: there is none */
 const struct test_entry *jinja_test_find(struct bytes name);
 const struct builtin_entry *jinja_global_find(struct bytes name);
+const struct builtin_entry *builtin_find(const struct builtin_entry *table, size_t count, struct bytes name);
 const struct builtin_entry *jinja_method_find(const struct value *self, struct bytes name);
 bool jinja_method_unsafe(const struct value *self, struct bytes name); /* it exists, and changes the object */
 
@@ -101,5 +106,8 @@ bool jinja_recurse(struct render *render, const struct loop *loop, const struct 
 /* a + b and the other arithmetic, by NODE_ADD … NODE_POW. */
 bool jinja_arithmetic(struct render *render, enum node_kind kind, const struct value *a, const struct value *b,
                       struct value *out);
+
+/* strftime of a UTC time (jinja_date.c): the C locale's names. UnsupportedError for a directive that is not known. */
+bool jinja_date(struct render *render, const struct text *format, int64_t now_s, struct value *out);
 
 #endif

@@ -422,10 +422,6 @@ static bool filter_items(struct render *render, const struct value *self, const 
 
 /* ---- tables ------------------------------------------------------------------------------------------------- */
 
-/* The filters of sequences: jinja_sequences.c. */
-extern const struct builtin_entry JINJA_SEQUENCE_FILTERS[];
-extern const size_t JINJA_SEQUENCE_FILTERS_COUNT;
-
 static const struct builtin_entry FILTERS[] = {
     {"abs", filter_abs, {NULL}},
     {"attr", filter_attr, {"name"}},
@@ -454,13 +450,6 @@ static const struct builtin_entry FILTERS[] = {
 
 const struct builtin_entry *jinja_filter_find(struct bytes name)
 {
-    for (size_t i = 0; i < COUNT_OF(FILTERS); i++) {
-        if (bytes_equal(name, bytes_of_text(FILTERS[i].name)))
-            return &FILTERS[i];
-    }
-    for (size_t i = 0; i < JINJA_SEQUENCE_FILTERS_COUNT; i++) {
-        if (bytes_equal(name, bytes_of_text(JINJA_SEQUENCE_FILTERS[i].name)))
-            return &JINJA_SEQUENCE_FILTERS[i];
-    }
-    return NULL;
+    const struct builtin_entry *found = builtin_find(FILTERS, COUNT_OF(FILTERS), name);
+    return found != NULL ? found : builtin_find(JINJA_SEQUENCE_FILTERS, JINJA_SEQUENCE_FILTERS_COUNT, name);
 }

@@ -480,12 +480,12 @@ void tokens_free(struct tokens *tokens)
 
 enum status jinja_lex(struct bytes source, struct arena *arena, struct tokens *out, struct error *error)
 {
+    *out = (struct tokens){0};
     if (source.length > JINJA_SOURCE_MAX)
         return error_set(error, STATUS_LIMIT, "a template of %zu bytes is longer than %d", source.length,
                          JINJA_SOURCE_MAX);
     if (!utf8_valid(source))
         return error_set(error, STATUS_INVALID, "the template is not valid UTF-8");
-    *out = (struct tokens){0};
     uint8_t *copy = arena_alloc(arena, source.length + 1);
     if (copy == NULL)
         return error_set(error, STATUS_NO_MEMORY, "no memory for the template");

@@ -8,9 +8,6 @@
 #include "text/jinja_case.h"
 #include "text/jinja_eval.h"
 
-extern const struct builtin_entry JINJA_SEQUENCE_FILTERS[];
-extern const size_t JINJA_SEQUENCE_FILTERS_COUNT;
-
 /* item.a.b or item.0, as the attribute argument of a filter spells it. */
 static bool follow(struct render *render, const struct value *item, const struct value *attribute, struct value *out)
 {

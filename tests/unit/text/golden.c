@@ -1,5 +1,5 @@
 /* golden: see golden.h. gzip is run as a program: no test needs zlib. */
-#include "golden.h"
+#include "tests/unit/text/golden.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  *
  * The folder is SHOAL_SHARED_DATA or ../shared/data beside the repository (tests run in its root). Without it a test
  * prints SKIP and why, and exits with 77. */
-#ifndef SHOAL_TESTS_TEXT_GOLDEN_H
-#define SHOAL_TESTS_TEXT_GOLDEN_H
+#ifndef SHOAL_TESTS_UNIT_TEXT_GOLDEN_H
+#define SHOAL_TESTS_UNIT_TEXT_GOLDEN_H
 
 #include "base/buf.h"
 #include "base/json.h"

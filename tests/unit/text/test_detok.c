@@ -10,9 +10,9 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "tests/unit/text/tiny.h"
 #include "text/detok.h"
 #include "text/utf8.h"
-#include "tiny.h"
 
 static struct tiny tiny;
 

@@ -110,7 +110,8 @@ static void expressions(void **state)
         {"{{ '3.7'|int }}{{ 'x'|int(9) }}{{ '2'|float }}{{ 2.5|round }}{{ -3|abs }}", "392.02.03"},
         {"{{ '<'|e }} {{ ('<b>'|safe) + '<' }} {{ 'a' ~ ('<'|safe) }}", "&lt; <b>&lt; a<"},
         {"{{ 'a\\n\\t\\x41\\u00e9\\\\' 'b' }}", "a\n\tA\xc3\xa9\\b"},
-        {"{{ strftime_now('%Y-%m-%d %H:%M') }}", "2024-07-26 08:09"},
+        {"{{ strftime_now('%Y-%m-%d %H:%M:%S %A %b %B %y %j %I %p %-d %e %% %F') }}",
+         "2024-07-26 08:09:10 Friday Jul July 24 208 08 AM 26 26 % 2024-07-26"},
         {"{{ '%s is %d' % ('n', 3) }}", "n is 3"},
         {"{{ bos_token }}{{ add_generation_prompt }}{{ tools }}", "<s>TrueNone"},
     };

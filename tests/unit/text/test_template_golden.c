@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "golden.h"
+#include "tests/unit/text/golden.h"
 #include "text/template.h"
 
 enum { GOLDENS = 273, NOW_S = 1721981350 }; /* 2024-07-26 08:09:10 */

@@ -14,8 +14,8 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/rng.h"
+#include "tests/unit/text/tiny.h"
 #include "text/tokenizer.h"
-#include "tiny.h"
 
 enum { IDS_MAX = 1 << 20 };
 #define MARK "\xe2\x96\x81"

@@ -12,7 +12,7 @@
 #include "base/check.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "golden.h"
+#include "tests/unit/text/golden.h"
 #include "text/detok.h"
 
 enum { IDS_MAX = 1 << 20, TEXT_BYTES_MAX = 16 << 20, SHOWN_MAX = 5 };

@@ -1,5 +1,5 @@
 /* tiny: see tiny.h. */
-#include "tiny.h"
+#include "tests/unit/text/tiny.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* tests/unit/text/tiny: small vocabularies made by hand: byte-level and SentencePiece-style. */
-#ifndef SHOAL_TESTS_TEXT_TINY_H
-#define SHOAL_TESTS_TEXT_TINY_H
+#ifndef SHOAL_TESTS_UNIT_TEXT_TINY_H
+#define SHOAL_TESTS_UNIT_TEXT_TINY_H
 
 #include "model/desc.h"
 
