@@ -34,10 +34,10 @@ struct router_action {
     uint64_t target; /* the link's, model's or request's number */
     size_t payload_begin;
     size_t payload_length;
-    unsigned http_status;     /* ANSWER */
-    unsigned retry_after_s;   /* ANSWER; 0: no header */
-    const char *content_type; /* ANSWER */
-    const char *allow;        /* ANSWER: Allow header of a 405, or NULL */
+    unsigned http_status;                 /* ANSWER */
+    unsigned retry_after_s;               /* ANSWER; 0: no header */
+    const char *content_type;             /* ANSWER */
+    const char *allow;                    /* ANSWER: Allow header of a 405, or NULL */
     uint8_t key[CURVE_KEY_BYTES];         /* DIAL */
     const struct text_model *text;        /* ENCODE: these two live until ENCODED */
     const struct openai_request *request; /* ENCODE */

@@ -57,14 +57,14 @@ bool api_resolve(const struct api_http *http, struct api_call *call, struct open
     const struct endpoint *endpoint = find_endpoint(path);
     if (endpoint == NULL) {
         return openai_fail(error, 404, "unknown_url", NULL, "Unknown request URL: %.*s %.*s.",
-                           (int)MIN_OF(http->method.length, 16U), http->method.data,
-                           (int)MIN_OF(path.length, 200U), path.data);
+                           (int)MIN_OF(http->method.length, 16U), http->method.data, (int)MIN_OF(path.length, 200U),
+                           path.data);
     }
     if (!bytes_equal(http->method, bytes_of_text(endpoint->method))) {
         call->allow = endpoint->method;
         return openai_fail(error, 405, "method_not_supported", NULL, "Not allowed to %.*s on %.*s; use %s.",
-                           (int)MIN_OF(http->method.length, 16U), http->method.data,
-                           (int)MIN_OF(path.length, 200U), path.data, endpoint->method);
+                           (int)MIN_OF(http->method.length, 16U), http->method.data, (int)MIN_OF(path.length, 200U),
+                           path.data, endpoint->method);
     }
     bool post = bytes_equal(http->method, BYTES_LITERAL("POST"));
     if (post && !is_json(http->content_type)) {

@@ -24,8 +24,8 @@ enum api_endpoint { API_CHAT, API_COMPLETIONS, API_MODELS, API_MODEL, API_HEALTH
 struct api_call {
     enum api_endpoint endpoint;
     bool needs_key;
-    struct bytes rest;  /* API_MODEL: the model's name as it stands in the path, percent-encoded */
-    const char *allow;  /* of a 405 */
+    struct bytes rest; /* API_MODEL: the model's name as it stands in the path, percent-encoded */
+    const char *allow; /* of a 405 */
 };
 
 bool api_resolve(const struct api_http *http, struct api_call *call, struct openai_error *error);

@@ -1,8 +1,8 @@
 /* router/coordinators: which coordinator is asked for the view, and when.
  *
- * Every 200 ms the next one in turn, so that each of them hears of this router (the leading one shows it in status) and a
- * silent one costs one turn. Who answers does not matter: a view is a function of the applied state, and the core keeps
- * the highest. Pure. */
+ * Every 200 ms the next one in turn, so that each of them hears of this router (the leading one shows it in status) and
+ * a silent one costs one turn. Who answers does not matter: a view is a function of the applied state, and the core
+ * keeps the highest. Pure. */
 #ifndef SHOAL_ROUTER_COORDINATORS_H
 #define SHOAL_ROUTER_COORDINATORS_H
 

@@ -10,10 +10,10 @@
 
 enum {
     REPLICAS_MAX = 16384,
-    ATTACH_AGAIN_US = 500000,   /* no hello that fits */
+    ATTACH_AGAIN_US = 500000, /* no hello that fits */
     SNAPSHOT_AGAIN_US = 1000000,
-    ASLEEP_US = 200000,         /* ticks come every 50 ms; a gap like this is our own */
-    CANDIDATES_MAX = 64,        /* replicas of one model that one choice looks at */
+    ASLEEP_US = 200000,  /* ticks come every 50 ms; a gap like this is our own */
+    CANDIDATES_MAX = 64, /* replicas of one model that one choice looks at */
 };
 
 static const char *state_name(enum replica_state state)
@@ -150,9 +150,9 @@ static void take_replica(struct fleet *fleet, const struct proto_view_replica *s
         return;
     }
     replica->in_view = true;
-    bool reachable = seen->endpoint.length > 0 &&
-                     (seen->state == PROTO_REPLICA_READY || seen->state == PROTO_REPLICA_DRAINING ||
-                      seen->state == PROTO_REPLICA_LOST);
+    bool reachable =
+        seen->endpoint.length > 0 && (seen->state == PROTO_REPLICA_READY || seen->state == PROTO_REPLICA_DRAINING ||
+                                      seen->state == PROTO_REPLICA_LOST);
     bool same_place = bytes_equal(seen->endpoint, bytes_of_text(replica->endpoint)) &&
                       bytes_equal(seen->key, bytes_of_text(replica->key));
     bool new_epoch = seen->epoch != replica->epoch;
@@ -228,8 +228,7 @@ void fleet_hello(struct fleet *fleet, struct replica *replica, const struct prot
         return;
     }
     bool fits = bytes_equal(hello->replica, bytes_of_text(replica->name)) && hello->epoch == replica->epoch &&
-                hello->cache_salt.length == sizeof(replica->cache_salt) &&
-                hello->block_tokens == PREFIX_BLOCK_TOKENS;
+                hello->cache_salt.length == sizeof(replica->cache_salt) && hello->block_tokens == PREFIX_BLOCK_TOKENS;
     if (replica->state > REPLICA_ATTACHING && fits && hello->incarnation == replica->incarnation) {
         return; /* an answer to an attach that was asked twice */
     }
@@ -297,8 +296,8 @@ void fleet_kv_snapshot(struct fleet *fleet, struct replica *replica, const struc
 {
     (void)fleet;
     if (replica->state >= REPLICA_SERVING && snapshot->epoch == replica->epoch &&
-        route_prefix_snapshot(&replica->held, snapshot->generation, snapshot->sequence, snapshot->part,
-                              snapshot->parts, snapshot->hashes)) {
+        route_prefix_snapshot(&replica->held, snapshot->generation, snapshot->sequence, snapshot->part, snapshot->parts,
+                              snapshot->hashes)) {
         ask_snapshot(replica, now_us, actions);
     }
 }
@@ -500,8 +499,7 @@ void fleet_print(const struct fleet *fleet, struct buf *out)
             uint64_t value;
             memcpy(&value, (const uint8_t *)replica + gauges[i].offset, sizeof(value));
             if (replica->state >= REPLICA_SERVING) {
-                buf_printf(out, "%s{replica=\"%s\"} %llu\n", gauges[i].name, replica->name,
-                           (unsigned long long)value);
+                buf_printf(out, "%s{replica=\"%s\"} %llu\n", gauges[i].name, replica->name, (unsigned long long)value);
             }
         }
     }

@@ -3,7 +3,8 @@
  *                 dial               up: attach sent        hello fits the view
  *   REPLICA_IDLE ──────▶ DIALLING ──────────▶ ATTACHING ──────────────▶ SERVING ◀──── load comes, steps go on ───┐
  *        ▲                  ▲                     │ ▲                    │  │                                    │
- *        └── view: gone ────┴──────── down ───────┘ └── view: new epoch ─┘  └─ 500 ms without load, or no step ─▶ SILENT
+ *        └── view: gone ────┴──────── down ───────┘ └── view: new epoch ─┘  └─ 500 ms without load, or no step ─▶
+ * SILENT
  *
  * The view says what should be there; the channel says what is. Whoever leaves SERVING is dead for its streams: they go
  * elsewhere at once, whatever the coordinators think. This router judges by its own clock, and after it has itself been
@@ -46,15 +47,15 @@ struct replica {
     bool draining;
     /* From load. */
     struct route_load load;
-    uint64_t running;      /* streams of everybody, in the batch or waiting */
+    uint64_t running; /* streams of everybody, in the batch or waiting */
     uint64_t queued_tokens, blocks_total, blocks_used, blocks_cached;
-    uint64_t heard_us;     /* the last load, or when it was given a new chance */
-    uint64_t load_us;      /* the last load */
+    uint64_t heard_us; /* the last load, or when it was given a new chance */
+    uint64_t load_us;  /* the last load */
     uint64_t step;
-    uint64_t step_us;      /* when step last changed, or nothing was running */
-    uint64_t asked_us;     /* the last attach or snapshot_ask */
+    uint64_t step_us;  /* when step last changed, or nothing was running */
+    uint64_t asked_us; /* the last attach or snapshot_ask */
     struct route_prefix held;
-    const void *alone;     /* a suspect stream that has this replica for itself; NULL: none */
+    const void *alone; /* a suspect stream that has this replica for itself; NULL: none */
 };
 
 struct fleet_config {
@@ -108,7 +109,7 @@ struct fleet_need {
     size_t ids_count;
     uint64_t capacity_tokens;
     uint64_t class_id;
-    const uint8_t *cache_key; /* 32 bytes */
+    const uint8_t *cache_key;  /* 32 bytes */
     const uint64_t *not_links; /* that refused it */
     size_t not_links_count;
     const void *alone; /* not NULL: this suspect wants a replica for itself */

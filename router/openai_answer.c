@@ -25,8 +25,8 @@ static void write_usage(struct buf *out, const struct openai_usage *usage)
                usage->cached_tokens);
 }
 
-void openai_write_completion(struct buf *out, const struct openai_answer *answer, struct bytes text,
-                             const char *finish, const struct openai_usage *usage)
+void openai_write_completion(struct buf *out, const struct openai_answer *answer, struct bytes text, const char *finish,
+                             const struct openai_usage *usage)
 {
     bool chat = answer->kind == OPENAI_CHAT;
     write_head(out, answer, chat ? "chat.completion" : "text_completion");

@@ -1,8 +1,8 @@
 /* router/openai_answer: answers in OpenAI's shapes: whole completions, the chunks of a stream, the list of models.
  *
  * Written by hand into a buf, without a tree. A stream is: begin (chat only: the role), text chunks, finish, usage when
- * it was asked for, done; each is one or more server-sent events ("data: {...}\n\n"). Pure; never fails (a full buf sets
- * its overflow). */
+ * it was asked for, done; each is one or more server-sent events ("data: {...}\n\n"). Pure; never fails (a full buf
+ * sets its overflow). */
 #ifndef SHOAL_ROUTER_OPENAI_ANSWER_H
 #define SHOAL_ROUTER_OPENAI_ANSWER_H
 
@@ -24,15 +24,15 @@ struct openai_usage {
 /* What every part of one answer repeats. */
 struct openai_answer {
     enum openai_kind kind;
-    const char *id;      /* "chatcmpl-..." or "cmpl-..." */
-    struct bytes model;  /* as it is called */
+    const char *id;     /* "chatcmpl-..." or "cmpl-..." */
+    struct bytes model; /* as it is called */
     uint64_t created_s;
-    bool include_usage;  /* streams: every chunk has "usage": null, and one more has the usage */
+    bool include_usage; /* streams: every chunk has "usage": null, and one more has the usage */
 };
 
 /* finish: "stop" or "length". */
-void openai_write_completion(struct buf *out, const struct openai_answer *answer, struct bytes text,
-                             const char *finish, const struct openai_usage *usage);
+void openai_write_completion(struct buf *out, const struct openai_answer *answer, struct bytes text, const char *finish,
+                             const struct openai_usage *usage);
 
 void openai_write_begin(struct buf *out, const struct openai_answer *answer); /* chat only */
 void openai_write_text(struct buf *out, const struct openai_answer *answer, struct bytes text);

@@ -26,8 +26,7 @@ static bool write_part(const struct json *part, const char *at, struct buf *text
     const struct json *type = json_get(part, "type");
     if (!json_is_string(type, "text")) {
         (void)snprintf(param, sizeof(param), "%s.type", at);
-        return openai_fail(error, 400, "invalid_value", param,
-                           "Invalid value: '%.64s'. Supported values are: 'text'.",
+        return openai_fail(error, 400, "invalid_value", param, "Invalid value: '%.64s'. Supported values are: 'text'.",
                            json_text(type) != NULL ? json_text(type) : "(none)");
     }
     const struct json *value = json_get(part, "text");

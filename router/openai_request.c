@@ -508,16 +508,16 @@ static bool only_zero(struct openai_request *request, const char *name, const st
                       struct openai_error *error)
 {
     (void)request;
-    return neutral(json_is_number(value) && json_number(value, 1) == 0, name,
-                   "is not supported with this value (0 is)", error);
+    return neutral(json_is_number(value) && json_number(value, 1) == 0, name, "is not supported with this value (0 is)",
+                   error);
 }
 
 static bool only_one(struct openai_request *request, const char *name, const struct json *value,
                      struct openai_error *error)
 {
     (void)request;
-    return neutral(json_is_number(value) && json_number(value, 0) == 1, name,
-                   "is not supported with this value (1 is)", error);
+    return neutral(json_is_number(value) && json_number(value, 0) == 1, name, "is not supported with this value (1 is)",
+                   error);
 }
 
 static bool only_empty(struct openai_request *request, const char *name, const struct json *value,
@@ -534,8 +534,8 @@ static bool only_text_format(struct openai_request *request, const char *name, c
                              struct openai_error *error)
 {
     (void)request;
-    return neutral(json_is_string(json_get(value, "type"), "text"), name, "is not supported beyond {\"type\": \"text\"}",
-                   error);
+    return neutral(json_is_string(json_get(value, "type"), "text"), name,
+                   "is not supported beyond {\"type\": \"text\"}", error);
 }
 
 static bool only_text_modality(struct openai_request *request, const char *name, const struct json *value,

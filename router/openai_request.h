@@ -28,7 +28,7 @@ struct openai_request {
     const struct json *prompt_ids; /* completion: an array of token ids instead, each within uint32; NULL: text */
     bool has_prompt;
     bool stream;
-    bool include_usage; /* stream_options.include_usage */
+    bool include_usage;  /* stream_options.include_usage */
     uint32_t max_tokens; /* 0: not given */
     double temperature;  /* 1 by default, as the public API */
     double top_p;        /* (0, 1] */

@@ -17,19 +17,19 @@ static void register_metrics(struct router *router)
 {
     struct metrics *metrics = router->config.metrics;
     router->metrics = (struct router_metrics){
-        .resumed = metrics_counter(metrics, "shoal_streams_resumed_total",
-                                   "streams that went on elsewhere, in the middle, when their engine was lost", NULL,
-                                   NULL),
+        .resumed =
+            metrics_counter(metrics, "shoal_streams_resumed_total",
+                            "streams that went on elsewhere, in the middle, when their engine was lost", NULL, NULL),
         .restarted = metrics_counter(metrics, "shoal_streams_restarted_total",
                                      "streams that had to be submitted again before their first token", NULL, NULL),
         .class_changed = metrics_counter(metrics, "shoal_streams_class_changed_total",
                                          "submissions to another numerics class than the stream began in", NULL, NULL),
         .parked = metrics_counter(metrics, "shoal_streams_parked_total",
                                   "times that a stream left its engine because its client did not read", NULL, NULL),
-        .tokens = metrics_counter(metrics, "shoal_completion_tokens_total", "new tokens received from engines", NULL,
-                                  NULL),
-        .cached_tokens = metrics_counter(metrics, "shoal_cached_tokens_total",
-                                         "prompt tokens that prefix caches gave", NULL, NULL),
+        .tokens =
+            metrics_counter(metrics, "shoal_completion_tokens_total", "new tokens received from engines", NULL, NULL),
+        .cached_tokens =
+            metrics_counter(metrics, "shoal_cached_tokens_total", "prompt tokens that prefix caches gave", NULL, NULL),
         .open = metrics_gauge(metrics, "shoal_open_streams", "requests that are open", NULL, NULL),
         .serving = metrics_gauge(metrics, "shoal_replicas_serving", "replicas that take streams", NULL, NULL),
         .view_index = metrics_gauge(metrics, "shoal_view_index", "of the newest view", NULL, NULL),
@@ -63,8 +63,8 @@ struct router *router_new(const struct router_config *config)
         .blocks_max = router->config.blocks_max,
     };
     fleet_init(&router->fleet, &fleet);
-    router->admit = (struct admit){.open_max = router->config.requests_max,
-                                   .bytes_max = router->config.bodies_bytes_max};
+    router->admit =
+        (struct admit){.open_max = router->config.requests_max, .bytes_max = router->config.bodies_bytes_max};
     list_init(&router->models);
     list_init(&router->streams);
     map_init(&router->streams_by_number, router->config.requests_max);

@@ -23,21 +23,21 @@ struct router;
 struct router_config {
     const char *name;
     uint64_t incarnation;
-    struct metrics *metrics;  /* the core registers its series in it, and prints it on GET /metrics */
-    uint64_t silence_us;      /* without load: an engine is dead; 0: 500 ms */
-    uint64_t stall_us;        /* without a step though streams run: an engine is stuck; 0: 10 s */
-    uint64_t wait_us;         /* how long a request waits for a replica; 0: 30 s */
-    uint64_t parked_us;       /* how long a client may not read; 0: 60 s */
-    size_t requests_max;      /* open; 0: 4096 */
-    size_t bodies_bytes_max;  /* of their bodies together; 0: 256 MiB */
-    size_t blocks_max;        /* KV blocks known per replica; 0: 1 Mi */
+    struct metrics *metrics; /* the core registers its series in it, and prints it on GET /metrics */
+    uint64_t silence_us;     /* without load: an engine is dead; 0: 500 ms */
+    uint64_t stall_us;       /* without a step though streams run: an engine is stuck; 0: 10 s */
+    uint64_t wait_us;        /* how long a request waits for a replica; 0: 30 s */
+    uint64_t parked_us;      /* how long a client may not read; 0: 60 s */
+    size_t requests_max;     /* open; 0: 4096 */
+    size_t bodies_bytes_max; /* of their bodies together; 0: 256 MiB */
+    size_t blocks_max;       /* KV blocks known per replica; 0: 1 Mi */
 };
 
 enum router_event_kind {
-    ROUTER_TICK,           /* about every 50 ms */
-    ROUTER_VIEW,           /* frame: from a coordinator, or the kept file */
-    ROUTER_TEXT_LOADED,    /* target: the model's number; words, or NULL and why */
-    ROUTER_LINK_UP,        /* target: the link */
+    ROUTER_TICK,        /* about every 50 ms */
+    ROUTER_VIEW,        /* frame: from a coordinator, or the kept file */
+    ROUTER_TEXT_LOADED, /* target: the model's number; words, or NULL and why */
+    ROUTER_LINK_UP,     /* target: the link */
     ROUTER_LINK_DOWN,
     ROUTER_FRAME,          /* target: the link; frame */
     ROUTER_REQUEST,        /* target: the request's new number; http, wall_s, random */

@@ -242,8 +242,8 @@ static void resubmit(struct router *router, struct stream *stream, const char *w
     wait_and_place(router, stream);
 }
 
-/* What a request can have caused. Silence is not among it: an engine reports from a thread of its own, so a silent one is
- * stopped, cut off or starved, whatever it computes. */
+/* What a request can have caused. Silence is not among it: an engine reports from a thread of its own, so a silent one
+ * is stopped, cut off or starved, whatever it computes. */
 static bool why_is_death(const char *why)
 {
     return strcmp(why, "disconnected") == 0 || strcmp(why, "stalled") == 0 || strcmp(why, "new_incarnation") == 0;
@@ -410,13 +410,14 @@ static bool fit_context(struct router *router, struct stream *stream, struct ope
     }
     if (wanted == 0) {
         return openai_fail(error, 400, "context_length_exceeded", param,
-                           "This model's maximum context length is %" PRIu64 " tokens. However, your prompt has %" PRIu64
-                           " tokens. Please reduce its length.",
+                           "This model's maximum context length is %" PRIu64
+                           " tokens. However, your prompt has %" PRIu64 " tokens. Please reduce its length.",
                            capacity, prompt);
     }
     return openai_fail(error, 400, "context_length_exceeded", param,
                        "This model's maximum context length is %" PRIu64 " tokens. However, you requested %" PRIu64
-                       " tokens (%" PRIu64 " in the prompt, %" PRIu64 " in the completion). Please reduce the length of "
+                       " tokens (%" PRIu64 " in the prompt, %" PRIu64
+                       " in the completion). Please reduce the length of "
                        "the prompt or of the completion.",
                        capacity, prompt + wanted, prompt, wanted);
 }

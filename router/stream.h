@@ -34,14 +34,14 @@ enum stream_state {
     STREAM_WAITING,   /* for a replica */
     STREAM_SUBMITTED, /* on a replica, nothing came yet at this attempt */
     STREAM_STREAMING,
-    STREAM_PARKED,    /* the client does not read: no engine works for it */
-    STREAM_ENDING,    /* a stop string is complete; waits for the engine's last word on what was cached */
+    STREAM_PARKED, /* the client does not read: no engine works for it */
+    STREAM_ENDING, /* a stop string is complete; waits for the engine's last word on what was cached */
     STREAM_FINISHED
 };
 
 enum {
     STREAM_REFUSED_MAX = 8,
-    STREAM_SUSPECT_DEATHS = 2,  /* engine deaths with little in between: the next try is alone */
+    STREAM_SUSPECT_DEATHS = 2,   /* engine deaths with little in between: the next try is alone */
     STREAM_PROGRESS_TOKENS = 16, /* so many new ids on one engine clear a stream of the deaths before */
     STREAM_FAULTS_MAX = 3
 };
@@ -51,10 +51,10 @@ struct stream {
     struct list on_replica; /* SUBMITTED, STREAMING, ENDING: in replica->streams */
     uint64_t number;        /* the shell's of the request, and the stream's on the wire */
     enum stream_state state;
-    bool encoding;    /* an ENCODE is out: the request must live until ENCODED */
-    bool gone;        /* the client went meanwhile */
-    bool head_sent;   /* the stream of events has begun */
-    bool resuming;    /* its next submission makes up for a lost or refusing replica */
+    bool encoding;  /* an ENCODE is out: the request must live until ENCODED */
+    bool gone;      /* the client went meanwhile */
+    bool head_sent; /* the stream of events has begun */
+    bool resuming;  /* its next submission makes up for a lost or refusing replica */
     struct openai_request request;
     struct openai_answer answer;
     char answer_id[48];
@@ -71,10 +71,10 @@ struct stream {
     struct replica *replica; /* while on one */
     uint64_t epoch;          /* of the submit */
     uint32_t attempt;
-    uint64_t class_id;       /* of the first replica */
+    uint64_t class_id; /* of the first replica */
     size_t ids_at_submit;
-    uint64_t load_tokens;    /* what it counts for in its replica's load */
-    unsigned deaths;         /* in a row without progress */
+    uint64_t load_tokens; /* what it counts for in its replica's load */
+    unsigned deaths;      /* in a row without progress */
     unsigned faults;
     uint64_t refused_links[STREAM_REFUSED_MAX]; /* since it last ran somewhere */
     size_t refused_count;
@@ -85,14 +85,14 @@ struct stream {
     uint64_t cached_tokens;
 
     uint64_t arrived_us;
-    uint64_t waits_us;  /* since when in WAITING or PARKED, in ENDING: since when */
-    uint64_t retry_us;  /* WAITING: not before */
-    uint64_t heard_us;  /* last submit or id */
+    uint64_t waits_us;   /* since when in WAITING or PARKED, in ENDING: since when */
+    uint64_t retry_us;   /* WAITING: not before */
+    uint64_t heard_us;   /* last submit or id */
     uint64_t last_id_us; /* 0: none yet */
 };
 
 struct stream *stream_new(uint64_t number, uint64_t now_us);
-void stream_free(struct stream *stream); /* must be on no replica */
+void stream_free(struct stream *stream);                       /* must be on no replica */
 void stream_move(struct stream *stream, enum stream_state to); /* checks the diagram */
 const char *stream_state_name(enum stream_state state);
 bool stream_on_replica(const struct stream *stream);

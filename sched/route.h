@@ -1,9 +1,9 @@
 /* sched/route: which replica a stream goes to.
  *
  * score = (queued + uncached tokens) × the replica's seconds per token: the predicted time until the stream's first
- * token. The lowest wins, ties go by name. Queued is what this router's own streams still have to compute there, which it
- * knows to the moment, and what others' had when the replica last reported. Replicas of the stream's numerics class come first, whatever
- * the score, because only there its tokens go on bit by bit. Pure; no memory of its own. */
+ * token. The lowest wins, ties go by name. Queued is what this router's own streams still have to compute there, which
+ * it knows to the moment, and what others' had when the replica last reported. Replicas of the stream's numerics class
+ * come first, whatever the score, because only there its tokens go on bit by bit. Pure; no memory of its own. */
 #ifndef SHOAL_SCHED_ROUTE_H
 #define SHOAL_SCHED_ROUTE_H
 
@@ -13,8 +13,8 @@
 
 #define ROUTE_NONE SIZE_MAX
 
-/* What a replica has to compute, as far as this router knows. A stream is its uncached prompt until its first token, and
- * one token of every step all the while. */
+/* What a replica has to compute, as far as this router knows. A stream is its uncached prompt until its first token,
+ * and one token of every step all the while. */
 struct route_load {
     uint64_t own;    /* of this router's streams: exact, so that a burst spreads before any report */
     uint64_t others; /* of everybody else's, from the last report */

@@ -21,7 +21,7 @@
 
 enum {
     QUEUE_BYTES_MAX = 256 << 10,
-    IDLE_US_MAX = 75000000,   /* between requests, and for one to come in whole */
+    IDLE_US_MAX = 75000000, /* between requests, and for one to come in whole */
     ANSWER_BYTES_MAX = 1 << 30,
     PIECE_BYTES = 64 << 10,
 };
@@ -34,13 +34,13 @@ struct conn {
     struct tcp *tcp;
     struct http1 *http1;
     enum conn_state state;
-    uint64_t request;   /* BUSY, STREAMING */
-    uint64_t random;    /* of the request, for x-request-id */
-    uint64_t since_us;  /* IDLE: since when; FLUSHING: when something last went out */
-    bool keep_alive;    /* after this request */
-    bool until_close;   /* HTTP/1.0 client: a stream has no chunks */
-    bool full;          /* the core was told CLIENT_FULL */
-    struct buf rest;    /* of a whole answer, behind what the queue took */
+    uint64_t request;  /* BUSY, STREAMING */
+    uint64_t random;   /* of the request, for x-request-id */
+    uint64_t since_us; /* IDLE: since when; FLUSHING: when something last went out */
+    bool keep_alive;   /* after this request */
+    bool until_close;  /* HTTP/1.0 client: a stream has no chunks */
+    bool full;         /* the core was told CLIENT_FULL */
+    struct buf rest;   /* of a whole answer, behind what the queue took */
 };
 
 struct http {
@@ -148,8 +148,8 @@ void http_answer(struct http *http, const struct router_action *action, struct b
     char extra[256];
     int length = snprintf(extra, sizeof(extra), "x-request-id: req_%016" PRIx64 "\r\n", conn->random);
     if (action->retry_after_s > 0) {
-        length += snprintf(extra + length, sizeof(extra) - (size_t)length, "Retry-After: %u\r\n",
-                           action->retry_after_s);
+        length +=
+            snprintf(extra + length, sizeof(extra) - (size_t)length, "Retry-After: %u\r\n", action->retry_after_s);
     }
     if (action->allow != NULL) {
         length += snprintf(extra + length, sizeof(extra) - (size_t)length, "Allow: %s\r\n", action->allow);
@@ -255,10 +255,8 @@ static void dispatch(struct conn *conn)
     conn->request = ++http->request_last;
     conn->keep_alive = request->keep_alive;
     conn->until_close = request->version_minor == 0;
-    struct router_event event = {.kind = ROUTER_REQUEST,
-                                 .target = conn->request,
-                                 .http = &api,
-                                 .wall_s = clock_wall_us() / 1000000};
+    struct router_event event = {
+        .kind = ROUTER_REQUEST, .target = conn->request, .http = &api, .wall_s = clock_wall_us() / 1000000};
     crypto_random(event.random, sizeof(event.random));
     conn->random = event.random[1];
     CHECK(map_put_u64(&http->by_request, conn->request, conn) == STATUS_OK);
@@ -274,8 +272,7 @@ static void refuse(struct conn *conn)
     unsigned status = http1_error_status(conn->http1);
     (void)openai_fail(&error, status, NULL, NULL, "%s", http1_error_text(conn->http1));
     openai_write_error(&body, &error);
-    const struct http1_answer answer = {
-        .status = status, .content_type = "application/json", .body = buf_bytes(&body)};
+    const struct http1_answer answer = {.status = status, .content_type = "application/json", .body = buf_bytes(&body)};
     metric_add(conn->http->refused, 1);
     write_head(conn, &answer);
     buf_free(&body);
@@ -389,8 +386,8 @@ enum status http_open(struct shell *shell, struct http **out, struct error *erro
     list_init(&http->conns);
     map_init(&http->by_request, (size_t)shell->options.connections_max);
     http->open = metrics_gauge(shell->metrics, "shoal_connections", "open HTTP connections", NULL, NULL);
-    http->refused = metrics_counter(shell->metrics, "shoal_http_refused_total", "requests that are no HTTP, or too large",
-                                    NULL, NULL);
+    http->refused = metrics_counter(shell->metrics, "shoal_http_refused_total",
+                                    "requests that are no HTTP, or too large", NULL, NULL);
     const struct tcp_listen_config config = {
         .host = shell->host,
         .port = shell->port,

@@ -14,8 +14,8 @@ enum { ENCODE_HERE_BYTES_MAX = 16 << 10 };
 struct job {
     struct list node;
     uint64_t target;
-    char *path;                           /* a load */
-    const struct text_model *with;        /* an encode */
+    char *path;                    /* a load */
+    const struct text_model *with; /* an encode */
     const struct openai_request *request;
     int64_t wall_s;
     /* Results. */
@@ -38,8 +38,7 @@ struct words {
 static void encode(struct job *job)
 {
     ids_init(&job->encoded.ids, TEXT_MODEL_IDS_MAX);
-    job->encoded.ok =
-        text_model_encode(job->with, job->request, job->wall_s, &job->encoded.ids, &job->encoded.error);
+    job->encoded.ok = text_model_encode(job->with, job->request, job->wall_s, &job->encoded.ids, &job->encoded.error);
 }
 
 static void work(struct job *job)

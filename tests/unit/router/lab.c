@@ -21,8 +21,7 @@ static struct model_desc *make_desc(void)
     desc->vocab->tokens = mem_new_array(struct vocab_token, LAB_EOS + 1);
     for (size_t i = 0; i < 256; i++) {
         bytes[i] = (uint8_t)i;
-        desc->vocab->tokens[i] =
-            (struct vocab_token){.piece = bytes_of(&bytes[i], 1), .bytes = bytes_of(&bytes[i], 1)};
+        desc->vocab->tokens[i] = (struct vocab_token){.piece = bytes_of(&bytes[i], 1), .bytes = bytes_of(&bytes[i], 1)};
     }
     desc->vocab->tokens[LAB_EOS] = (struct vocab_token){.piece = BYTES_LITERAL("<|end|>"), .kind = VOCAB_CONTROL};
     desc->tokenizer.model = VOCAB_MODEL_BPE_BYTES;
@@ -288,8 +287,7 @@ void lab_frame(struct lab *lab, size_t engine, enum proto_opcode opcode, const v
     struct error why = {0};
     buf_init(&frame, PROTO_FRAME_BYTES_MAX);
     assert_int_equal(proto_encode(&frame, opcode, message, &why), STATUS_OK);
-    struct router_event event = {
-        .kind = ROUTER_FRAME, .target = lab->engines[engine].link, .frame = buf_bytes(&frame)};
+    struct router_event event = {.kind = ROUTER_FRAME, .target = lab->engines[engine].link, .frame = buf_bytes(&frame)};
     lab_step(lab, &event);
     buf_free(&frame);
 }
@@ -479,8 +477,7 @@ void lab_tokens_at(struct lab *lab, size_t engine, uint64_t request, uint64_t at
     }
     struct proto_stream_tokens stream = {
         .stream = request, .attempt = attempt, .position = position, .ids = ids, .ids_count = count};
-    const struct proto_tokens tokens = {
-        .epoch = lab->engines[engine].epoch, .streams = &stream, .streams_count = 1};
+    const struct proto_tokens tokens = {.epoch = lab->engines[engine].epoch, .streams = &stream, .streams_count = 1};
     lab_frame(lab, engine, PROTO_TOKENS, &tokens);
 }
 

@@ -1,8 +1,8 @@
 /* lab: the router's core with everything around it played by the test: engines, clients, the texts' thread, time.
  *
  * lab_step performs what the core asks for at once: links are noted, texts are a vocabulary of single bytes, ENCODE
- * gives one id per byte of the prompt (of the last message's content for a chat), frames to engines are decoded into the
- * engine's last submit and counters, and what clients get is collected. */
+ * gives one id per byte of the prompt (of the last message's content for a chat), frames to engines are decoded into
+ * the engine's last submit and counters, and what clients get is collected. */
 #ifndef SHOAL_TESTS_UNIT_ROUTER_LAB_H
 #define SHOAL_TESTS_UNIT_ROUTER_LAB_H
 
@@ -11,7 +11,14 @@
 #include "router/router.h"
 #include "tests/unit/router/support.h"
 
-enum { LAB_ENGINES = 3, LAB_REQUESTS = 128, LAB_SUBMITS_MAX = 512, LAB_IDS_MAX = 256, LAB_EOS = 256, LAB_CONTEXT = 200 };
+enum {
+    LAB_ENGINES = 3,
+    LAB_REQUESTS = 128,
+    LAB_SUBMITS_MAX = 512,
+    LAB_IDS_MAX = 256,
+    LAB_EOS = 256,
+    LAB_CONTEXT = 200
+};
 
 struct lab_submit {
     uint64_t stream;
@@ -38,10 +45,10 @@ struct lab_engine {
 };
 
 struct lab_client {
-    unsigned status;  /* of a whole answer, or 200 when a stream began */
+    unsigned status; /* of a whole answer, or 200 when a stream began */
     bool begun, over, aborted;
     unsigned retry_after_s;
-    struct buf text;  /* the body, or all events */
+    struct buf text; /* the body, or all events */
 };
 
 struct lab {
@@ -66,11 +73,12 @@ struct lab *lab_new(size_t engines);
 void lab_free(struct lab *lab);
 
 void lab_step(struct lab *lab, struct router_event *event);
-void lab_pass(struct lab *lab, uint64_t us); /* time, in ticks of 50 ms, with loads of all engines that have a link up */
+void lab_pass(struct lab *lab,
+              uint64_t us); /* time, in ticks of 50 ms, with loads of all engines that have a link up */
 void lab_pass_silent(struct lab *lab, uint64_t us, size_t silent_engine); /* one of them sends no load */
-void lab_view(struct lab *lab, size_t engines, uint64_t state); /* a newer view; state of m/0 */
-void lab_up(struct lab *lab, size_t engine);   /* link up, hello, load, snapshot */
-void lab_down(struct lab *lab, size_t engine); /* the process died */
+void lab_view(struct lab *lab, size_t engines, uint64_t state);           /* a newer view; state of m/0 */
+void lab_up(struct lab *lab, size_t engine);                              /* link up, hello, load, snapshot */
+void lab_down(struct lab *lab, size_t engine);                            /* the process died */
 void lab_load(struct lab *lab, size_t engine, bool draining);
 void lab_frame(struct lab *lab, size_t engine, enum proto_opcode opcode, const void *message);
 

@@ -1,4 +1,5 @@
-/* Answers in OpenAI's shapes, byte by byte, and against recordings of the real API: same members, same order of events. */
+/* Answers in OpenAI's shapes, byte by byte, and against recordings of the real API: same members, same order of events.
+ */
 #include "base/file.h"
 #include "router/openai_answer.h"
 #include "tests/support/shared_data.h"
@@ -86,14 +87,14 @@ static void the_list_of_models(void **state)
     openai_write_model(&out, true, BYTES_LITERAL("a"), 1);
     openai_write_model(&out, false, BYTES_LITERAL("b"), 2);
     openai_write_models_end(&out);
-    assert_string_equal(buf_text(&out),
-                        "{\"object\":\"list\",\"data\":["
-                        "{\"id\":\"a\",\"object\":\"model\",\"created\":1,\"owned_by\":\"shoal\"},"
-                        "{\"id\":\"b\",\"object\":\"model\",\"created\":2,\"owned_by\":\"shoal\"}]}");
+    assert_string_equal(buf_text(&out), "{\"object\":\"list\",\"data\":["
+                                        "{\"id\":\"a\",\"object\":\"model\",\"created\":1,\"owned_by\":\"shoal\"},"
+                                        "{\"id\":\"b\",\"object\":\"model\",\"created\":2,\"owned_by\":\"shoal\"}]}");
     buf_free(&out);
 }
 
-/* Every member of ours that the recording has too must be of its kind; and these members of the recording we must have. */
+/* Every member of ours that the recording has too must be of its kind; and these members of the recording we must have.
+ */
 static void compare(const char *at, const struct json *recorded, const struct json *ours)
 {
     static const char *const left_out[] = {"service_tier", "obfuscation"};

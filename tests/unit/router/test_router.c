@@ -1,4 +1,5 @@
-/* A stream's life through the core: the promises of streaming, failover, cancelling and refusing, each as a scenario. */
+/* A stream's life through the core: the promises of streaming, failover, cancelling and refusing, each as a scenario.
+ */
 #include "tests/unit/router/lab.h"
 
 static void assert_over(struct lab *lab, uint64_t request, unsigned status)
@@ -101,12 +102,12 @@ static void nothing_of_another_epoch_attempt_or_position_gets_in(void **state)
     uint64_t request = lab_complete(lab, "abc", "\"stream\":true,\"max_tokens\":20");
     size_t first = lab_where(lab, request), second = 1 - first;
     lab_tokens_at(lab, first, request, 1, 3, "12");
-    lab_tokens_at(lab, first, request, 1, 3, "XX");  /* had already */
-    lab_tokens_at(lab, first, request, 1, 4, "23");  /* overlaps: only what is new */
-    lab_tokens_at(lab, first, request, 2, 6, "Y");   /* another attempt */
-    lab_tokens_at(lab, second, request, 1, 6, "Z");  /* another engine */
+    lab_tokens_at(lab, first, request, 1, 3, "XX"); /* had already */
+    lab_tokens_at(lab, first, request, 1, 4, "23"); /* overlaps: only what is new */
+    lab_tokens_at(lab, first, request, 2, 6, "Y");  /* another attempt */
+    lab_tokens_at(lab, second, request, 1, 6, "Z"); /* another engine */
     lab->engines[first].epoch += 100;
-    lab_tokens_at(lab, first, request, 1, 6, "W");   /* another epoch */
+    lab_tokens_at(lab, first, request, 1, 6, "W"); /* another epoch */
     lab_finished(lab, first, request, PROTO_FINISH_STOP, 0);
     lab->engines[first].epoch -= 100;
     assert_text(lab, request, "123");
@@ -227,8 +228,9 @@ static void stop_strings_trim_cancel_and_count(void **state)
 {
     (void)state;
     struct lab *lab = lab_new(1);
-    uint64_t request = lab_complete(lab, "abc", "\"stream\":true,\"stop\":[\"END\"],\"stream_options\":"
-                                                "{\"include_usage\":true},\"max_tokens\":50");
+    uint64_t request = lab_complete(lab, "abc",
+                                    "\"stream\":true,\"stop\":[\"END\"],\"stream_options\":"
+                                    "{\"include_usage\":true},\"max_tokens\":50");
     lab_tokens(lab, 0, request, 0, "one E");
     assert_text(lab, request, "one "); /* what may become a stop string is held back */
     lab_tokens(lab, 0, request, 5, "ND two");
