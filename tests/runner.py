@@ -58,7 +58,8 @@ def build(preset, targets):
     """Configures and builds; a sentence when that fails, else None."""
     started, used = time.monotonic(), cpu_seconds()
     say(f"build {preset}")
-    if run(["cmake", "--preset", preset, "--log-level=WARNING"]) != 0:
+    # Tests on: tools/quickstart may have configured this folder without them.
+    if run(["cmake", "--preset", preset, "--log-level=WARNING", "-DSHOAL_TESTS=ON"]) != 0:
         return f"the preset {preset} could not be configured"
     quiet = [] if sys.stdout.isatty() else ["--", "--quiet"]  # a terminal gets ninja's one line of progress
     if run(["cmake", "--build", f"build/{preset}", *(["--target", *targets] if targets else []), *quiet]) != 0:
