@@ -3,9 +3,12 @@
 #include "worker/engine/shell/compute.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "worker/engine/cpu/pool.h"
 
@@ -143,6 +146,8 @@ static void engine_thread(void *argument)
 {
     struct compute *compute = argument;
     struct error error = {0};
+    if (compute->nice > 0 && setpriority(PRIO_PROCESS, (id_t)gettid(), compute->nice) != 0)
+        LOG_W("engine", "nice_refused", "nice=%d", compute->nice); /* the pool's threads inherit it */
     enum status status = replica_open(compute->model_path, &compute->config, &compute->replica, &error);
     if (status == STATUS_OK)
         status = replica_warm_up(&compute->replica, clock_mono_us, &error);
@@ -158,9 +163,9 @@ static void engine_thread(void *argument)
 }
 
 enum status compute_start(struct compute *compute, const char *model_path, const struct engine_config *config,
-                          struct loop_wake *wake, struct error *error)
+                          int nice, struct loop_wake *wake, struct error *error)
 {
-    *compute = (struct compute){.model_path = model_path, .config = *config, .wake = wake};
+    *compute = (struct compute){.model_path = model_path, .nice = nice, .config = *config, .wake = wake};
     ring_init(&compute->commands, COMMANDS_MAX);
     ring_init(&compute->reports, REPORTS_MAX);
     CHECK(pthread_mutex_init(&compute->mutex, NULL) == 0 && pthread_cond_init(&compute->changed, NULL) == 0);

@@ -49,6 +49,7 @@ void report_free(struct report *report);
 
 struct compute {
     const char *model_path;
+    int nice; /* of the computing threads only: who moves messages must not wait behind them */
     struct engine_config config;
     struct loop_wake *wake; /* the loop's: there are reports */
     struct ring commands, reports;
@@ -60,7 +61,8 @@ struct compute {
 };
 
 MUST_CHECK enum status compute_start(struct compute *compute, const char *model_path,
-                                     const struct engine_config *config, struct loop_wake *wake, struct error *error);
+                                     const struct engine_config *config, int nice, struct loop_wake *wake,
+                                     struct error *error);
 /* Loop's thread. STATUS_FULL: the command stays the caller's; else it is taken. */
 MUST_CHECK enum status compute_send(struct compute *compute, struct command *command);
 /* Loop's thread. NULL: none. */

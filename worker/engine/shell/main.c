@@ -29,6 +29,8 @@ static const struct opts_entry entries[] = {
      "holds the session token, gets engine.json"},
     {"threads", 0, OPTS_INT, offsetof(struct shell_options, threads), "0", 0, 1024, NULL, "N",
      "that compute; 0: one for each core"},
+    {"nice", 0, OPTS_INT, offsetof(struct shell_options, nice), "0", 0, 19, NULL, "N",
+     "niceness of the threads that compute; the one that moves messages keeps ours"},
     {"kv-type", 0, OPTS_CHOICE, offsetof(struct shell_options, kv_type), "f16", 0, 0, "f32|f16|bf16|int8", "TYPE",
      "of keys and values in memory"},
     {"pool-tokens", 0, OPTS_INT, offsetof(struct shell_options, pool_tokens), "0", 0, 1e12, NULL, "N",

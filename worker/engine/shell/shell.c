@@ -271,7 +271,7 @@ static enum status start_engine(struct shell *shell, struct error *error)
                                          .streams_max = (uint32_t)options->streams,
                                          .step_tokens_max = (uint32_t)options->step_tokens,
                                          .step_budget_us = (uint64_t)options->step_ms * 1000};
-    return compute_start(&shell->compute, options->model, &config, &shell->wake, error);
+    return compute_start(&shell->compute, options->model, &config, (int)options->nice, &shell->wake, error);
 }
 
 enum status shell_open(struct shell *shell, const struct shell_options *options, struct error *error)

@@ -22,7 +22,7 @@
 
 struct shell_options {
     const char *identity, *members, *agent_endpoint, *listen, *job, *replica, *model, *model_name, *cpu;
-    int64_t epoch, threads, pool_tokens, context, streams, step_tokens, step_ms;
+    int64_t epoch, threads, nice, pool_tokens, context, streams, step_tokens, step_ms;
     int kv_type, log_level; /* indices of their choices */
 };
 
