@@ -257,10 +257,10 @@ static const struct opts_entry entries[] = {
     {"system", 's', OPTS_TEXT, offsetof(struct chat_options, system), NULL, 0, 0, NULL, "TEXT", "a system message"},
     {"temperature", 't', OPTS_REAL, offsetof(struct chat_options, temperature), "0", 0, 2, NULL, "T",
      "0 takes the likeliest token"},
-    {"max-tokens", 'n', OPTS_INT, offsetof(struct chat_options, max_tokens), "0", 0, 1e6, NULL, "N",
-     "longest answer (0: what the context allows)"},
-    {"seed", 0, OPTS_INT, offsetof(struct chat_options, seed), "-1", -1, 9e15, NULL, "N",
-     "the same seed repeats a sampled answer"},
+    {"max-tokens", 'n', OPTS_INT, offsetof(struct chat_options, max_tokens), NULL, 1, 1e6, NULL, "N",
+     "longest answer (default: what the context allows)"},
+    {"seed", 0, OPTS_INT, offsetof(struct chat_options, seed), NULL, 0, 9e15, NULL, "N",
+     "the same seed repeats a sampled answer (default: another one each time)"},
 };
 
 int command_chat(int argc, char **argv)
@@ -271,7 +271,7 @@ int command_chat(int argc, char **argv)
                                      .entries = entries,
                                      .entries_count = COUNT_OF(entries),
                                      .positional_max = 1};
-    struct chat_options options = {0};
+    struct chat_options options = {.seed = -1};
     char **positional;
     size_t positional_count;
     int exit_code;
