@@ -422,12 +422,12 @@ void bus_close(struct bus *bus)
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-/* The packaged libzmq (C++) is not instrumented: ThreadSanitizer sees what its threads touch, and not what keeps
- * them apart. What this process's own code does stays watched. */
+/* The packaged libzmq (C++) and the libsodium that decrypts for it are not instrumented: ThreadSanitizer sees what
+ * libzmq's threads touch, and not what keeps them apart. What this process's own code does stays watched. */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-    return "called_from_lib:libzmq.so\ncalled_from_lib:libstdc++.so\n";
+    return "called_from_lib:libzmq.so\ncalled_from_lib:libstdc++.so\ncalled_from_lib:libsodium.so\n";
 }
 #endif
 #endif
