@@ -1,5 +1,6 @@
 /* A stream's life through the core: the promises of streaming, failover, cancelling and refusing, each as a scenario.
  */
+#include "sched/prefix.h"
 #include "tests/unit/router/lab.h"
 
 static void assert_over(struct lab *lab, uint64_t request, unsigned status)
@@ -104,6 +105,12 @@ static void nothing_of_another_epoch_attempt_or_position_gets_in(void **state)
     lab_tokens_at(lab, first, request, 1, 3, "12");
     lab_tokens_at(lab, first, request, 1, 3, "XX"); /* had already */
     lab_tokens_at(lab, first, request, 1, 4, "23"); /* overlaps: only what is new */
+    lab->engines[second].epoch -= 1000;             /* another engine, whatever epoch it claims */
+    for (uint64_t epoch = 0; epoch < 2000; epoch++) {
+        lab->engines[second].epoch++;
+        lab_tokens_at(lab, second, request, 1, 6, "Z");
+    }
+    lab->engines[second].epoch -= 1000;
     lab_tokens_at(lab, first, request, 2, 6, "Y");  /* another attempt */
     lab_tokens_at(lab, second, request, 1, 6, "Z"); /* another engine */
     lab->engines[first].epoch += 100;
@@ -459,6 +466,83 @@ static void a_lost_mark_in_the_view_does_not_cut_a_living_channel(void **state)
     lab_free(lab);
 }
 
+/* The engine's own word that it drains, before any view says so. */
+static void a_draining_engine_is_left(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_new(2);
+    uint64_t request = lab_complete(lab, "abc", "\"stream\":true");
+    assert_int_equal(lab_where(lab, request), 0);
+    lab_tokens(lab, 0, request, 0, "1");
+    lab_load(lab, 0, true);
+    assert_int_equal(lab_where(lab, lab_complete(lab, "xyz", "")), 1);
+    struct router_event tick = {.kind = ROUTER_TICK};
+    lab_step(lab, &tick);
+    assert_int_equal(lab_where(lab, request), 1);
+    lab_free(lab);
+}
+
+/* A process that says another epoch than the view is not the one that is meant. */
+static void an_engine_of_another_epoch_gets_nothing(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_new(1);
+    lab_down(lab, 0);
+    lab->engines[0].epoch = 77;
+    lab_up(lab, 0);
+    lab->engines[0].epoch = 10;
+    uint64_t request = lab_complete(lab, "abc", "");
+    assert_int_equal(lab_where(lab, request), LAB_ENGINES);
+    size_t attaches = lab->engines[0].attaches;
+    lab_pass(lab, 600000);
+    assert_true(lab->engines[0].attaches > attaches); /* asked again */
+    lab_up(lab, 0);
+    assert_int_equal(lab_where(lab, request), 0);
+    lab_free(lab);
+}
+
+static void a_prompt_goes_to_its_holder(void **state)
+{
+    (void)state;
+    static const char prompt[] = "0123456789abcdef0123456789abcdef!";
+    static const uint8_t root[16], salt[32] = {7};
+    struct lab *lab = lab_new(2);
+    uint64_t first = lab_complete(lab, prompt, "");
+    assert_int_equal(lab_where(lab, first), 0);
+    uint8_t hashes[2][16];
+    const struct lab_submit *submit = lab_last(lab, 0);
+    prefix_hash_next(hashes[0], root, submit->cache_key, salt, submit->ids);
+    prefix_hash_next(hashes[1], hashes[0], submit->cache_key, salt, submit->ids + 16);
+    const struct proto_kv_events events = {.epoch = lab->engines[1].epoch,
+                                           .generation = lab->engines[1].incarnation,
+                                           .sequence = 1,
+                                           .stored = bytes_of(hashes, sizeof(hashes))};
+    lab_frame(lab, 1, PROTO_KV_EVENTS, &events);
+    lab_client(lab, first, ROUTER_CLIENT_GONE);
+    assert_int_equal(lab_where(lab, lab_complete(lab, prompt, "")), 1);
+    assert_int_equal(lab->engines[1].snapshot_asks, 1);
+    /* A gap makes it forget, and ask. */
+    struct proto_kv_events late = events;
+    late.sequence = 3;
+    lab_frame(lab, 1, PROTO_KV_EVENTS, &late);
+    assert_int_equal(lab->engines[1].snapshot_asks, 2);
+    assert_int_equal(lab_where(lab, lab_complete(lab, prompt, "")), 0);
+    lab_free(lab);
+}
+
+/* A prompt that is computed no longer counts: its engine is as good as any. */
+static void load_falls_with_the_first_token(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_new(2);
+    uint64_t longest = lab_complete(lab, "a long prompt, longer than the others by far and then some", "");
+    assert_int_equal(lab_where(lab, longest), 0);
+    assert_int_equal(lab_where(lab, lab_complete(lab, "a shorter prompt, but not short", "")), 1);
+    lab_tokens(lab, 0, longest, 0, "x");
+    assert_int_equal(lab_where(lab, lab_complete(lab, "abc", "")), 0);
+    lab_free(lab);
+}
+
 static void an_engine_that_restarted_loses_its_streams(void **state)
 {
     (void)state;
@@ -642,6 +726,10 @@ int main(void)
         cmocka_unit_test(draining_moves_streams_and_takes_no_new_ones),
         cmocka_unit_test(a_replaced_replica_is_left_and_attached_anew),
         cmocka_unit_test(a_lost_mark_in_the_view_does_not_cut_a_living_channel),
+        cmocka_unit_test(a_draining_engine_is_left),
+        cmocka_unit_test(an_engine_of_another_epoch_gets_nothing),
+        cmocka_unit_test(a_prompt_goes_to_its_holder),
+        cmocka_unit_test(load_falls_with_the_first_token),
         cmocka_unit_test(an_engine_that_restarted_loses_its_streams),
         cmocka_unit_test(a_poisoned_request_ends_alone),
         cmocka_unit_test(progress_clears_a_suspect),
