@@ -125,12 +125,12 @@ static bool test_callable(struct render *render, const struct value *value, cons
     return true;
 }
 
-static bool divides(struct render *render, const struct value *value, const struct value *by, int64_t *rest)
+static bool divides(struct render *render, const struct value *value, const struct value *by, double *rest)
 {
     struct value result;
     if (!jinja_arithmetic(render, NODE_MOD, value, by, &result))
         return false;
-    *rest = result.kind == VALUE_INTEGER ? result.as.integer : result.as.real != 0;
+    *rest = value_number(&result);
     return true;
 }
 
@@ -138,7 +138,7 @@ static bool test_odd(struct render *render, const struct value *value, const str
 {
     (void)args;
     struct value two = value_integer(2, false);
-    int64_t rest;
+    double rest;
     if (!divides(render, value, &two, &rest))
         return false;
     *out = rest == 1;
@@ -149,7 +149,7 @@ static bool test_even(struct render *render, const struct value *value, const st
 {
     (void)args;
     struct value two = value_integer(2, false);
-    int64_t rest;
+    double rest;
     if (!divides(render, value, &two, &rest))
         return false;
     *out = rest == 0;
@@ -158,7 +158,7 @@ static bool test_even(struct render *render, const struct value *value, const st
 
 static bool test_divisible(struct render *render, const struct value *value, const struct args *args, bool *out)
 {
-    int64_t rest;
+    double rest;
     if (!divides(render, value, &args->positional[0], &rest))
         return false;
     *out = rest == 0;
@@ -370,6 +370,9 @@ static bool global_range(struct render *render, const struct value *self, const 
         return false;
     for (size_t i = 0; i < list->count; i++)
         list->items[i] = value_integer(begin + (int64_t)i * step, false);
+    list->begin = begin;
+    list->end = end;
+    list->step = step;
     *out = value_list(list);
     return true;
 }

@@ -279,7 +279,8 @@ static bool eval_slice(struct render *render, const struct node *node, struct va
         return false;
     if (object.kind == VALUE_UNDEFINED)
         return render_fail_undefined(render, &object);
-    if (object.kind != VALUE_TEXT && (object.kind != VALUE_LIST || !list_has_places(object.as.list)))
+    bool sliceable = object.kind == VALUE_TEXT || (object.kind == VALUE_LIST && list_has_places(object.as.list));
+    if (!sliceable)
         return render_fail(render, TEMPLATE_TYPE, "'%s' object is not subscriptable", value_type_name(&object));
     if (!value_length(render, &object, &length) || !slice_range(render, node, length, &begin, &step, &count))
         return false;

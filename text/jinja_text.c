@@ -289,6 +289,15 @@ static bool add_dict_repr(struct builder *builder, const struct dict *dict, int 
     return builder_add_literal(builder, "}");
 }
 
+static bool add_range_repr(struct builder *builder, const struct list *range)
+{
+    char text[3 * NUMBER_TEXT_MAX];
+    int length = snprintf(text, sizeof text, "range(%" PRId64 ", %" PRId64, range->begin, range->end);
+    if (range->step != 1)
+        length += snprintf(text + length, sizeof text - (size_t)length, ", %" PRId64, range->step);
+    return builder_add(builder, bytes_of(text, (size_t)length), false) && builder_add_literal(builder, ")");
+}
+
 static bool add_repr(struct builder *builder, const struct value *value, int depth)
 {
     if (depth > JINJA_VALUE_DEPTH_MAX)
@@ -304,8 +313,12 @@ static bool add_repr(struct builder *builder, const struct value *value, int dep
                    builder_add_literal(builder, ")");
         return add_text_repr(builder, value->as.text);
     case VALUE_LIST:
-        if (value->as.list->kind == LIST_GENERATOR || value->as.list->kind == LIST_RANGE)
+        if (value->as.list->kind == LIST_GENERATOR)
             break;
+        if (value->as.list->kind == LIST_RANGE && value->as.list->step == 0) /* a slice of one */
+            break;
+        if (value->as.list->kind == LIST_RANGE)
+            return add_range_repr(builder, value->as.list);
         return add_list_repr(builder, value->as.list, depth);
     case VALUE_DICT:
         return add_dict_repr(builder, value->as.dict, depth);

@@ -77,9 +77,10 @@ struct list {
     struct value *items;
     size_t count;
     enum list_kind kind;
-    bool consumed;           /* a generator yields once */
-    list_fill *fill;         /* NULL: the items are there */
-    const struct lazy *lazy; /* what fill works on */
+    bool consumed;            /* a generator yields once */
+    list_fill *fill;          /* NULL: the items are there */
+    int64_t begin, end, step; /* of a range */
+    const struct lazy *lazy;  /* what fill works on */
 };
 
 struct pair {

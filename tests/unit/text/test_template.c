@@ -277,6 +277,20 @@ static void bounds(void **state)
     }
 }
 
+/* Work that takes no memory is bounded, too. */
+static void steps_are_bounded(void **state)
+{
+    (void)state;
+    struct template_result result;
+    struct error error = {0};
+    assert_int_equal(render("{% set big = range(90000)|list %}{% for i in range(1000) %}{{ 'x' in big }}{% endfor %}",
+                            &result, &error),
+                     STATUS_LIMIT);
+    assert_int_equal(result.fault, TEMPLATE_BOUNDS);
+    assert_non_null(strstr(error.text, "steps"));
+    template_result_free(&result);
+}
+
 static void parser_is_bounded(void **state)
 {
     (void)state;
@@ -305,6 +319,7 @@ int main(void)
         cmocka_unit_test(errors),
         cmocka_unit_test(client_bytes_stay_marked),
         cmocka_unit_test(bounds),
+        cmocka_unit_test(steps_are_bounded),
         cmocka_unit_test(parser_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
