@@ -6,8 +6,10 @@
 
 #if defined(__clang__)
 #define KERNEL_UNROLL _Pragma("clang loop unroll(full)")
+#define KERNEL_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define KERNEL_UNROLL _Pragma("GCC unroll 16")
+#define KERNEL_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 #endif

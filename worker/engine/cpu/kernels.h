@@ -240,6 +240,8 @@ static void matmul_float(const struct backend_matmul *call, panel_function *func
                 TILE_CASE(2, tile_q4(2, with_min, w, call->act, token, acc))                                           \
                 TILE_CASE(3, tile_q4(3, with_min, w, call->act, token, acc))                                           \
                 TILE_CASE(4, tile_q4(4, with_min, w, call->act, token, acc))                                           \
+                TILE_CASE(5, tile_q4(5, with_min, w, call->act, token, acc))                                           \
+                TILE_CASE(6, tile_q4(6, with_min, w, call->act, token, acc))                                           \
             default:                                                                                                   \
                 UNREACHABLE();                                                                                         \
             }                                                                                                          \

@@ -14,7 +14,7 @@
 #include "worker/engine/backend.h"
 #include "worker/engine/cpu/inline.h"
 
-enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 4, VEC_TILE_Q8 = 4 };
+enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 6, VEC_TILE_Q8 = 4 };
 
 typedef struct {
     __m256 low, high;
@@ -186,33 +186,54 @@ KERNEL_INLINE __m256 scaled_sums(__m256 acc, __m256 d, float da, __m256i sums)
     return _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(da)), _mm256_cvtepi32_ps(sums), acc);
 }
 
+/* One group of four inputs of 16 outputs for every token of the tile: pairs add up in 16 bits. The empty assembler
+ * statement keeps gcc from computing the products of all tokens first, which spills the sums. */
+KERNEL_INLINE void add_group(const int tokens, __m256i w_low, __m256i w_high, const int8_t *a, size_t a_stride,
+                             __m256i *low, __m256i *high)
+{
+    KERNEL_UNROLL
+    for (int t = 0; t < tokens; t++) {
+        const __m256i four = broadcast_4(a + (size_t)t * a_stride);
+        low[t] = _mm256_add_epi16(low[t], _mm256_maddubs_epi16(w_low, four));
+        high[t] = _mm256_add_epi16(high[t], _mm256_maddubs_epi16(w_high, four));
+        __asm__ volatile("" : "+x"(low[t]), "+x"(high[t]));
+    }
+}
+
+/* Σ of one block of nibbles. Few tokens: each byte is loaded once. Many: twice, low nibbles first, which leaves the
+ * registers to the sums. */
+KERNEL_INLINE void block_sums_q4(const int tokens, const uint8_t *w, const int8_t *a, size_t a_stride, __m256i *low,
+                                 __m256i *high)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    KERNEL_ROLLED
+    for (int j = 0; j < 4; j++) {
+        const __m256i raw_low = load_256(w + 64 * j), raw_high = load_256(w + 64 * j + 32);
+        add_group(tokens, _mm256_and_si256(raw_low, nibble), _mm256_and_si256(raw_high, nibble), a + 4 * j, a_stride, low,
+                  high);
+        if (tokens <= 4)
+            add_group(tokens, _mm256_and_si256(_mm256_srli_epi16(raw_low, 4), nibble),
+                      _mm256_and_si256(_mm256_srli_epi16(raw_high, 4), nibble), a + 16 + 4 * j, a_stride, low, high);
+    }
+    KERNEL_ROLLED
+    for (int j = 0; j < 4 && tokens > 4; j++) {
+        const __m256i raw_low = load_256(w + 64 * j), raw_high = load_256(w + 64 * j + 32);
+        add_group(tokens, _mm256_and_si256(_mm256_srli_epi16(raw_low, 4), nibble),
+                  _mm256_and_si256(_mm256_srli_epi16(raw_high, 4), nibble), a + 16 + 4 * j, a_stride, low, high);
+    }
+}
+
 KERNEL_INLINE void tile_q4(const int tokens, const int with_min, const uint8_t *pack, const struct backend_act *act,
                            size_t token, vf16 *acc)
 {
     const size_t blocks = act->columns / 32, bytes = with_min ? 320 : 288;
-    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    const __m256i ones = _mm256_set1_epi16(1);
     for (size_t b = 0; b < blocks; b++, pack += bytes) {
-        const uint8_t *w = pack + bytes - 256;
         __m256i low[VEC_TILE_Q4], high[VEC_TILE_Q4]; /* pairs of outputs 0..7 and 8..15 */
         KERNEL_UNROLL
         for (int t = 0; t < tokens; t++)
             low[t] = high[t] = _mm256_setzero_si256();
-        KERNEL_UNROLL
-        for (int j = 0; j < 4; j++) {
-            const __m256i raw_low = load_256(w + 64 * j), raw_high = load_256(w + 64 * j + 32);
-            const __m256i low_0 = _mm256_and_si256(raw_low, nibble), high_0 = _mm256_and_si256(raw_high, nibble);
-            const __m256i low_1 = _mm256_and_si256(_mm256_srli_epi16(raw_low, 4), nibble);
-            const __m256i high_1 = _mm256_and_si256(_mm256_srli_epi16(raw_high, 4), nibble);
-            KERNEL_UNROLL
-            for (int t = 0; t < tokens; t++) {
-                const int8_t *a = act->q + ((token + (size_t)t) * blocks + b) * 32 + 4 * j;
-                const __m256i a_0 = broadcast_4(a), a_1 = broadcast_4(a + 16);
-                low[t] = _mm256_add_epi16(low[t], _mm256_maddubs_epi16(low_0, a_0));
-                high[t] = _mm256_add_epi16(high[t], _mm256_maddubs_epi16(high_0, a_0));
-                low[t] = _mm256_add_epi16(low[t], _mm256_maddubs_epi16(low_1, a_1));
-                high[t] = _mm256_add_epi16(high[t], _mm256_maddubs_epi16(high_1, a_1));
-            }
-        }
+        block_sums_q4(tokens, pack + bytes - 256, act->q + (token * blocks + b) * 32, act->columns, low, high);
         const vf16 d = vf_load_f16((const uint16_t *)(const void *)pack);
         KERNEL_UNROLL
         for (int t = 0; t < tokens; t++) {

@@ -13,7 +13,7 @@
 #include "worker/engine/backend.h"
 #include "worker/engine/cpu/inline.h"
 
-enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 4, VEC_TILE_Q8 = 4 };
+enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 6, VEC_TILE_Q8 = 4 };
 
 typedef __m512 vf16;
 

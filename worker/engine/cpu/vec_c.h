@@ -14,7 +14,7 @@
 #include "worker/engine/cpu/inline.h"
 
 /* Tokens in a tile; what fits the registers. */
-enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 4, VEC_TILE_Q8 = 4 };
+enum { VEC_TILE_FLOAT = 6, VEC_TILE_Q4 = 6, VEC_TILE_Q8 = 4 };
 
 typedef struct {
     float v[16];
