@@ -143,5 +143,12 @@ class Cluster:
         return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
                 for line in text.splitlines() if line and not line.startswith("#")}
 
+    def metric_or_none(self, name):
+        """None while the router does not answer."""
+        try:
+            return self.metric(name)
+        except OSError:
+            return None
+
     def metric(self, name):
         return sum(value for series, value in self.metrics().items() if series.split("{")[0] == name)

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import openai
 import pytest
@@ -202,17 +203,31 @@ def test_killed_leader_goes_unnoticed_and_is_replaced_within_a_second(cluster, u
 
 
 def test_serving_goes_on_without_any_coordinator(cluster, undisturbed):
-    """The supervisor is stopped meanwhile, so that it starts nothing again; streams and new requests are served."""
+    """The supervisor is stopped meanwhile, so that it starts nothing again; streams and new requests are served, even by
+    a router that starts during the outage: it has the last view on disk."""
     cluster.ready(2)
     supervisor = json.loads((cluster.folder / "supervisor.json").read_text())["pid"]
     os.kill(supervisor, signal.SIGSTOP)
+    router = cluster.child("r1")
+    command = Path(f"/proc/{router}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    late = None
     try:
         for name in ("c1", "c2", "c3"):
             os.kill(cluster.child(name), signal.SIGKILL)
         served = run(cluster, undisturbed.requests)
         assert served.texts == undisturbed.texts
         assert cluster.shoal("status", "--timeout", 1, check=False).returncode == 4
+        os.kill(router, signal.SIGKILL)
+        with (cluster.folder / "logs/late-router.log").open("ab") as log:
+            late = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for("the late router to serve", lambda: cluster.metric_or_none("shoal_replicas_serving") == 2)
+        served = run(cluster, undisturbed.requests)
+        assert served.texts == undisturbed.texts
     finally:
+        if late is not None:
+            late.kill()
+            late.wait()
         os.kill(supervisor, signal.SIGCONT)
     wait_for("a leader again", cluster.leader)
+    wait_for("the router again", lambda: cluster.metric_or_none("shoal_replicas_serving") == 2)
     cluster.ready(2)
