@@ -98,7 +98,9 @@ static void exhaustion_is_an_error(void **state)
     assert_int_equal(regex_find(regex, scratch, buf_bytes(&text), 0, &begin, &end, &error), STATUS_LIMIT);
     assert_true(error.text[0] != '\0');
     /* what PCRE2's own 32 KiB would not do, the scratch's stack does */
-    assert_int_equal(regex_find(regex, scratch, bytes_of(text.data, 100000), 0, &begin, &end, &error), STATUS_NOT_FOUND);
+    text.data[10000] = 'x';
+    assert_int_equal(regex_find(regex, scratch, bytes_of(text.data, 10001), 0, &begin, &end, &error), STATUS_OK);
+    assert_int_equal(end, 10001);
     /* the scratch is good for the next text */
     assert_int_equal(regex_find(regex, scratch, BYTES_LITERAL("aax"), 0, &begin, &end, &error), STATUS_OK);
     regex_scratch_free(scratch);
