@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -247,6 +248,21 @@ char *file_join(const char *folder, const char *name)
         path[folder_length] = '/';
     memcpy(path + folder_length + needs_slash, name, name_length);
     return path;
+}
+
+enum status file_lock(const char *path, int *fd, struct error *error)
+{
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0)
+        return fail(error, "open", path);
+    if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+        bool taken = errno == EWOULDBLOCK;
+        enum status status = fail(error, "lock", path);
+        close(file);
+        return taken ? error_set(error, STATUS_BUSY, "another process holds %s", path) : status;
+    }
+    *fd = file;
+    return STATUS_OK;
 }
 
 uint64_t file_raise_open_max(void)
