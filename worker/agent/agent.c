@@ -171,16 +171,20 @@ static bool tick_engine(const struct agent *agent, struct agent_engine *engine, 
         if (engine->pid == 0) {
             break; /* the shell has not answered yet */
         }
-        if (stale) {
+        if (stale && engine->adopted) {
+            stop(engine, now_us, actions);
+        } else if (stale) {
             fence(engine, now_us, actions); /* nothing is served yet: no grace */
-        } else if (in_phase_us >= config->start_grace_us) {
-            note_reason(engine, "no report within the start grace");
+        } else if (in_phase_us >= (engine->adopted ? config->silent_after_us : config->start_grace_us)) {
+            note_reason(engine, engine->adopted ? "the adopted engine did not report" : "no report within the start grace");
             fence(engine, now_us, actions);
         }
         break;
     case AGENT_LIVE:
         if (stale) {
             stop(engine, now_us, actions);
+        } else if (engine->report.state == PROTO_ENGINE_FAILED) {
+            fence(engine, now_us, actions); /* it has said why; should it not end by itself, it ends now */
         } else if (now_us - engine->heard_us >= config->silent_after_us) {
             note_reason(engine, "silent: stopped, hung or cut off");
             fence(engine, now_us, actions);
@@ -215,6 +219,8 @@ void agent_stop_all(struct agent *agent, uint64_t now_us, struct agent_actions *
     for (size_t i = 0; i < agent->engines_count; i++) {
         agent->engines[i]->wanted = false;
     }
+    agent->assigned = false;
+    act(actions, AGENT_PERSIST, NULL);
     agent_tick(agent, now_us, actions);
 }
 
@@ -236,9 +242,23 @@ static bool assign_is_old(const struct agent *agent, const struct proto_assign *
            (assign->incarnation == agent->assign_incarnation && assign->index < agent->assign_index);
 }
 
+/* What no coordinator sends, and no state file could bring back. */
+static bool assign_is_sound(const struct agent *agent, const struct proto_assign *assign)
+{
+    for (size_t i = 0; i < assign->assignments_count; i++) {
+        if (assign->assignments[i].replica.length == 0 || assign->assignments[i].path.length == 0) {
+            return false;
+        }
+    }
+    return bytes_equal(assign->node, bytes_of_text(agent->config.node));
+}
+
 enum status agent_assign(struct agent *agent, const struct proto_assign *assign, uint64_t now_us,
                          struct agent_actions *actions)
 {
+    if (!assign_is_sound(agent, assign)) {
+        return STATUS_INVALID;
+    }
     if (assign_is_old(agent, assign)) {
         return STATUS_CONFLICT;
     }
@@ -249,10 +269,13 @@ enum status agent_assign(struct agent *agent, const struct proto_assign *assign,
     if (agent->engines_count + fresh > AGENT_ENGINES_MAX) {
         return STATUS_LIMIT;
     }
+    bool counts_anew = assign->incarnation > agent->assign_incarnation;
     agent->assign_incarnation = assign->incarnation;
     agent->assign_index = assign->index;
+    agent->assigned = true;
     for (size_t i = 0; i < agent->engines_count; i++) {
         agent->engines[i]->wanted = false;
+        agent->engines[i]->epoch_highest = counts_anew ? 0 : agent->engines[i]->epoch_highest;
     }
     for (size_t i = 0; i < assign->assignments_count; i++) {
         const struct proto_assignment *from = &assign->assignments[i];
@@ -351,6 +374,9 @@ enum status agent_report(struct agent *agent, const struct proto_engine_state *s
         !crypto_equal(state->session_token.data, engine->token, AGENT_TOKEN_BYTES)) {
         return STATUS_DENIED;
     }
+    if (engine->phase == AGENT_FENCING) {
+        return STATUS_OK; /* last words, sent before the signal: the reason for it stands */
+    }
     engine->heard_us = now_us;
     engine->report = state->report;
     set_text(engine->report_endpoint, sizeof(engine->report_endpoint), state->report.endpoint);
@@ -385,11 +411,15 @@ void agent_heartbeat(struct agent *agent, struct proto_engine_report *engines, s
         .incarnation = agent->config.incarnation,
         .sequence = ++agent->heartbeats,
         .host = bytes_of_text(agent->config.host),
-        .assign_index = agent->assign_index,
+        .assign_index = agent->assigned ? agent->assign_index : 0,
         .engines = engines,
-        .engines_count = agent->engines_count,
     };
     for (size_t i = 0; i < agent->engines_count; i++) {
-        fill_report(agent->engines[i], &engines[i]);
+        const struct agent_engine *engine = agent->engines[i];
+        if (engine->adopted && engine->phase == AGENT_STARTING) {
+            heartbeat->assign_index = 0; /* it serves, for all that we know */
+        } else {
+            fill_report(engine, &engines[heartbeat->engines_count++]);
+        }
     }
 }

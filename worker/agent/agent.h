@@ -8,9 +8,10 @@
  *
  * One entry per replica. The receiver fences: an entry starts a new engine only after the old process was seen to be
  * gone (reaped, or, if adopted, vanished), and only with an epoch that is at least the highest this node ever ran of
- * that replica. AGENT_PERSIST comes first whenever what must survive an agent's death changed; the shell writes
+ * that replica (within one incarnation of the cluster: a restored cluster counts epochs anew). AGENT_PERSIST comes first whenever what must survive an agent's death changed; the shell writes
  * agent_save's text durably before it performs what follows. Engines outlive their agent: agent_load takes up the
- * living ones by (pid, start time, epoch).
+ * living ones by (pid, start time, epoch), and heartbeats are silent about them until they have spoken, so that a
+ * restarted agent changes nothing for them.
  *
  * No clock, socket or process in here; times are the caller's monotonic microseconds. */
 #ifndef SHOAL_WORKER_AGENT_AGENT_H
@@ -70,6 +71,7 @@ struct agent_config {
 struct agent {
     struct agent_config config;
     uint64_t assign_incarnation, assign_index; /* highest taken */
+    bool assigned; /* this process has taken an assignment: the leader need not tell it again */
     struct agent_engine *engines[AGENT_ENGINES_MAX];
     size_t engines_count;
     uint64_t heartbeats;
@@ -101,7 +103,8 @@ MUST_CHECK enum status agent_load(struct agent *agent, struct bytes text, uint64
                                   bool (*alive)(int pid, uint64_t start_ticks), struct error *error);
 
 /* Events. Actions are appended in the order in which they must be performed. */
-/* STATUS_CONFLICT: older than what was taken; STATUS_LIMIT: more than AGENT_ENGINES_MAX. Nothing changes then. */
+/* STATUS_CONFLICT: older than what was taken; STATUS_LIMIT: more than AGENT_ENGINES_MAX; STATUS_INVALID: for another
+ * node, or a replica without name or path. Nothing changes then. */
 MUST_CHECK enum status agent_assign(struct agent *agent, const struct proto_assign *assign, uint64_t now_us,
                                     struct agent_actions *actions);
 void agent_started(struct agent *agent, struct agent_engine *engine, int pid, uint64_t start_ticks, uint64_t now_us,
@@ -111,11 +114,13 @@ void agent_exited(struct agent *agent, int pid, int exit_status, int signal_numb
                   struct agent_actions *actions);
 /* STATUS_DENIED: not an engine that this node started, or not the one it thinks of. */
 MUST_CHECK enum status agent_report(struct agent *agent, const struct proto_engine_state *state, uint64_t now_us);
-/* The node leaves: nothing is wanted any more; go on ticking until engines_count is 0. */
+/* The node leaves: nothing is wanted any more; go on ticking until engines_count is 0. The next agent asks anew. */
 void agent_stop_all(struct agent *agent, uint64_t now_us, struct agent_actions *actions);
 void agent_tick(struct agent *agent, uint64_t now_us, struct agent_actions *actions);
 
-/* Fills the heartbeat but for the inventory; the engines array is the caller's, AGENT_ENGINES_MAX long. */
+/* Fills the heartbeat but for the inventory; the engines array is the caller's, AGENT_ENGINES_MAX long. Its
+ * assign_index is 0 (tell me again, draw no conclusions) until this process has taken an assignment and every adopted
+ * engine has spoken. */
 void agent_heartbeat(struct agent *agent, struct proto_engine_report *engines, struct proto_heartbeat *heartbeat);
 const char *agent_phase_name(enum agent_phase phase);
 

@@ -41,6 +41,13 @@ void shell_engine_received(void *context, const struct bus_peer *peer, struct by
     arena_free(&arena);
 }
 
+/* The next heartbeat goes to the next coordinator. */
+static void ask_next(struct shell *shell)
+{
+    shell->leader = (shell->leader + 1) % shell->coordinators_count;
+    shell->answered_us = loop_now_us(&shell->loop);
+}
+
 static void follow_hint(struct shell *shell, const struct shell_coordinator *from,
                         const struct proto_not_leader *hint)
 {
@@ -53,6 +60,7 @@ static void follow_hint(struct shell *shell, const struct shell_coordinator *fro
             return;
         }
     }
+    ask_next(shell); /* it knows no leader either */
 }
 
 void shell_coordinator_received(void *context, struct bytes frame)
@@ -84,10 +92,8 @@ void shell_coordinator_received(void *context, struct bytes frame)
 /* Nobody answered for a while: the next coordinator may know better. */
 static void look_elsewhere(struct shell *shell)
 {
-    uint64_t now_us = loop_now_us(&shell->loop);
-    if (now_us - shell->answered_us >= ANSWER_TIMEOUT_US) {
-        shell->leader = (shell->leader + 1) % shell->coordinators_count;
-        shell->answered_us = now_us;
+    if (loop_now_us(&shell->loop) - shell->answered_us >= ANSWER_TIMEOUT_US) {
+        ask_next(shell);
     }
 }
 
@@ -118,6 +124,7 @@ void shell_send_heartbeat(struct shell *shell)
         LOG_E("agent", "heartbeat_unencodable", "detail=%s", log_quoted(error.text));
     } else if (bus_client_send(shell->coordinators[shell->leader].client, buf_bytes(&frame)) != STATUS_OK) {
         LOG_D("agent", "heartbeat_unsent", "to=%s", shell->coordinators[shell->leader].member->name);
+        ask_next(shell); /* not connected: it is gone, or not there yet */
     }
     buf_free(&frame);
 }

@@ -1,5 +1,5 @@
 /* worker/agent/shell/perform.c: the core's actions on processes and files: persist, start, stop, kill. */
-#include <errno.h>
+#include <dirent.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 
 #include "base/check.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "proto/proto.h"
@@ -69,33 +68,49 @@ static char *job_folder(const struct shell *shell, const char *replica)
     return file_join(shell->options.state, name);
 }
 
-/* The pid in the job's engine.json, if that process runs this very job: started by an agent that died before it could
- * write down what it had started. 0 otherwise. */
-static int leftover_pid(const char *job)
+/* Whether a process's command line (arguments with a zero behind each) holds `--job` and this folder. */
+static bool runs_job(const struct buf *command, const char *job)
 {
-    struct buf text, command;
-    struct error error;
-    struct json *root = NULL;
-    int pid = 0;
-    buf_init(&text, SMALL_FILE_MAX);
-    buf_init(&command, SMALL_FILE_MAX);
-    char *path = file_join(job, "engine.json");
-    if (file_exists(path) && file_read(path, SMALL_FILE_MAX, &text, &error) == STATUS_OK &&
-        json_parse(buf_bytes(&text), &root, &error) == STATUS_OK) {
-        char proc_path[64];
-        int64_t number = json_integer(json_get(root, "pid"), 0);
-        snprintf(proc_path, sizeof(proc_path), "/proc/%" PRId64 "/cmdline", number);
-        if (number > 0 && number <= INT32_MAX &&
-            file_read(proc_path, SMALL_FILE_MAX, &command, &error) == STATUS_OK &&
-            memmem(command.data, command.length, job, strlen(job)) != NULL) {
-            pid = (int)number;
+    const char *at = buf_text(command), *end = at + command->length;
+    bool named = false;
+    for (; at < end; at += strlen(at) + 1) {
+        if (named && strcmp(at, job) == 0) {
+            return true;
         }
+        named = strcmp(at, "--job") == 0;
     }
-    json_free(root);
-    mem_free(path);
-    buf_free(&text);
-    buf_free(&command);
-    return pid;
+    return false;
+}
+
+/* Kills what still runs this very job: started by an agent that died before it could write down what it had started.
+ * The process table is asked, not a file: it knows of engines that have not got to writing one. True: there was one. */
+static bool end_leftover(const char *job)
+{
+    DIR *processes = opendir("/proc");
+    bool found = false;
+    const struct dirent *entry;
+    while (processes != NULL && (entry = readdir(processes)) != NULL) {
+        char path[64];
+        struct buf command;
+        struct error error;
+        int pid = (int)strtol(entry->d_name, NULL, 10);
+        uint64_t start_ticks = pid > 0 ? proc_start_ticks(pid) : 0;
+        if (start_ticks == 0 || pid == getpid()) {
+            continue;
+        }
+        snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+        buf_init(&command, SMALL_FILE_MAX);
+        if (file_read(path, SMALL_FILE_MAX, &command, &error) == STATUS_OK && runs_job(&command, job)) {
+            enum status status = proc_kill(pid, start_ticks, SIGKILL);
+            LOG_W("agent", "leftover_engine", "pid=%d job=%s kill=%s", pid, log_quoted(job), status_name(status));
+            found = true;
+        }
+        buf_free(&command);
+    }
+    if (processes != NULL) {
+        (void)closedir(processes);
+    }
+    return found;
 }
 
 static void engine_exited(struct proc *proc, int exit_status, int signal_number)
@@ -167,10 +182,8 @@ static void start_engine(struct shell *shell, struct agent_engine *engine, struc
     struct shell_engine *slot = shell_engine_of(shell, engine->running.replica, true);
     slot->channel = 0;
     enum status status = file_make_dirs(job, 0700, &error);
-    int leftover = status == STATUS_OK ? leftover_pid(job) : 0;
-    if (leftover != 0) {
-        (void)kill(leftover, SIGKILL);
-        status = error_set(&error, STATUS_BUSY, "an engine of an earlier agent (pid %d) is being ended", leftover);
+    if (status == STATUS_OK && end_leftover(job)) {
+        status = error_set(&error, STATUS_BUSY, "an engine of an earlier agent is being ended");
     }
     if (status == STATUS_OK) {
         status = write_token(job, engine, &error);

@@ -61,6 +61,15 @@ static const char *listen_endpoint(const struct shell *shell, struct buf *kept)
     return read ? buf_text(kept) : shell->options.listen;
 }
 
+/* A node has one agent at a time. */
+static enum status lock_state(struct shell *shell, struct error *error)
+{
+    char *path = file_join(shell->options.state, "lock");
+    enum status status = file_lock(path, &shell->lock, error);
+    mem_free(path);
+    return status;
+}
+
 static enum status serve_engines(struct shell *shell, struct error *error)
 {
     struct buf kept;
@@ -72,6 +81,11 @@ static enum status serve_engines(struct shell *shell, struct error *error)
                                        .received = shell_engine_received};
     bus_allow(shell->bus, shell->identity.keys.public_key); /* engines carry their node's key; nobody else may come */
     enum status status = bus_serve(shell->bus, &config, &shell->server, error);
+    if (status != STATUS_OK && config.endpoint != shell->options.listen) {
+        LOG_W("agent", "endpoint_taken", "endpoint=%s detail=%s", config.endpoint, log_quoted(error->text));
+        config.endpoint = shell->options.listen; /* adopted engines won't find us, and are started anew */
+        status = bus_serve(shell->bus, &config, &shell->server, error);
+    }
     buf_free(&kept);
     if (status == STATUS_OK) {
         char *path = file_join(shell->options.state, "endpoint");
@@ -162,7 +176,7 @@ enum status shell_open(struct shell *shell, const struct shell_options *options,
         (status = members_read(options->members, &shell->members, error)) != STATUS_OK ||
         (status = check_self(shell, error)) != STATUS_OK ||
         (status = file_make_dirs(options->state, 0700, error)) != STATUS_OK ||
-        (status = loop_init(&shell->loop, error)) != STATUS_OK ||
+        (status = lock_state(shell, error)) != STATUS_OK || (status = loop_init(&shell->loop, error)) != STATUS_OK ||
         (status = bus_open(&shell->loop, &shell->identity.keys, &shell->bus, error)) != STATUS_OK ||
         (status = serve_engines(shell, error)) != STATUS_OK || (status = open_agent(shell, error)) != STATUS_OK ||
         (status = dial_coordinators(shell, error)) != STATUS_OK) {
@@ -199,4 +213,5 @@ void shell_close(struct shell *shell)
     agent_free(&shell->agent);
     members_free(&shell->members);
     crypto_wipe(&shell->identity, sizeof(shell->identity));
+    close(shell->lock);
 }

@@ -1,8 +1,8 @@
 /* worker/agent/shell: shoal-worker's process: the agent core joined to the bus, to child processes and to its state
  * file. It translates, steps, performs; the core decides.
  *
- * Heartbeats go to the coordinator that is believed to lead; NOT_LEADER's hint, or half a second without an answer,
- * makes it look elsewhere. Engines report to the agent's own bus server, whose endpoint is kept over restarts, so that
+ * Heartbeats go to the coordinator that is believed to lead; NOT_LEADER, a broken connection, or half a second without
+ * an answer makes it look elsewhere. Engines report to the agent's own bus server, whose endpoint is kept over restarts, so that
  * living engines find a new agent by themselves. One thread. */
 #ifndef SHOAL_WORKER_AGENT_SHELL_SHELL_H
 #define SHOAL_WORKER_AGENT_SHELL_SHELL_H
@@ -64,6 +64,7 @@ struct shell {
     uint64_t answered_us;    /* when a coordinator last answered, or we last moved on */
     struct shell_engine engines[AGENT_ENGINES_MAX];
     struct agent agent;
+    int lock; /* of the state folder: two agents of one node would each run every engine */
     bool stopping;
     uint64_t stopping_since_us;
 };
