@@ -63,7 +63,13 @@ void control_heartbeat(struct control *control, const struct proto_heartbeat *he
     }
     fsm_text_set(name, sizeof(name), heartbeat->node);
     struct control_node *node = fsm_table_put(&control->nodes, name, sizeof(*node));
+    bool older = heartbeat->incarnation < node->incarnation ||
+                 (heartbeat->incarnation == node->incarnation && heartbeat->sequence <= node->sequence);
+    if (node->heard_us != 0 && older && now_us - node->heard_us < control->health.down_after_us) {
+        return;
+    }
     node->heard_us = now_us;
+    node->sequence = heartbeat->sequence;
     FSM_SET(node->host, heartbeat->host);
     fsm_text_set(node->key, sizeof(node->key), bytes_of_text(key));
     node->incarnation = heartbeat->incarnation;
@@ -325,9 +331,10 @@ void control_step(struct control *control, const struct fsm *fsm, uint64_t now_u
         return;
     }
     step_health(control, fsm, now_us, commands);
+    bool nodes_go = commands->count > 0;
     step_heard(control, fsm, commands);
     step_replicas(control, fsm, commands);
-    if (!control->frozen) {
+    if (!control->frozen && !nodes_go) { /* nothing is placed on a node that is about to be down */
         step_placement(fsm, commands);
     }
 }

@@ -32,6 +32,7 @@ struct control_node {
     char host[129];
     char key[41];
     uint64_t incarnation, cores, memory_bytes;
+    uint64_t sequence; /* of the last heartbeat */
     uint64_t heard_us;
     uint64_t assign_index;
     enum health_state health;
@@ -66,8 +67,8 @@ struct control_command {
     } any;
 };
 
-/* Commands of one step. Their texts are views into the control's, the fsm's or this struct's memory: encode them before
- * any of the three changes. */
+/* Commands of one step. Their texts are zero-terminated views into the control's, the fsm's or this struct's memory:
+ * encode them before any of the three changes. */
 struct control_commands {
     struct control_command list[CONTROL_COMMANDS_MAX];
     size_t count;
@@ -78,7 +79,8 @@ void control_init(struct control *control, const struct health_config *health);
 void control_free(struct control *control);
 /* Leadership came or went. What was heard as an earlier leader is forgotten. */
 void control_lead(struct control *control, bool leading, uint64_t now_us);
-/* A heartbeat of the node whose bus key (Z85) is `key`. */
+/* A heartbeat of the node whose bus key (Z85) is `key`. Older ones than what was heard lately (a repetition, or an agent
+ * that another one has replaced) are dropped. */
 void control_heartbeat(struct control *control, const struct proto_heartbeat *heartbeat, const char *key,
                        uint64_t now_us);
 /* STATUS_LIMIT: more routers than CONTROL_ROUTERS_MAX; the report is dropped. */

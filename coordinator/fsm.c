@@ -66,10 +66,41 @@ static bool name_of(struct bytes text, char name[FSM_NAME_MAX + 1])
     return true;
 }
 
+/* The item of that name, made if there is room; NULL (and refused) otherwise. */
+static void *put(struct fsm_table *table, const char *name, size_t size, size_t count_max, struct fsm_outcome *outcome)
+{
+    if (table->count >= count_max && fsm_table_find(table, name) == NULL) {
+        refuse(outcome, STATUS_LIMIT, "no room for %s: there are %zu already", name, table->count);
+        return NULL;
+    }
+    return fsm_table_put(table, name, size);
+}
+
+static bool coordinators_are_sound(const struct proto_cmd_cluster *command)
+{
+    for (size_t i = 0; i < command->coordinators_count; i++) {
+        const struct proto_view_coordinator *one = &command->coordinators[i];
+        if (one->name.length == 0 || one->raft_id == 0) {
+            return false;
+        }
+        for (size_t j = 0; j < i; j++) {
+            const struct proto_view_coordinator *other = &command->coordinators[j];
+            if (bytes_equal(one->name, other->name) || one->raft_id == other->raft_id) {
+                return false;
+            }
+        }
+    }
+    return command->coordinators_count > 0 && command->coordinators_count <= FSM_COORDINATORS_MAX;
+}
+
 static void apply_cluster(struct fsm *fsm, const struct proto_cmd_cluster *command, struct fsm_outcome *outcome)
 {
     if (fsm->coordinators_count != 0) {
         refuse(outcome, STATUS_EXISTS, "the cluster is named already");
+        return;
+    }
+    if (!coordinators_are_sound(command)) {
+        refuse(outcome, STATUS_INVALID, "a cluster needs coordinators with names and raft ids of their own");
         return;
     }
     fsm->incarnation = command->incarnation;
@@ -104,7 +135,10 @@ static void apply_node(struct fsm *fsm, const struct proto_cmd_node *command, st
         refuse(outcome, STATUS_INVALID, "a node needs a name");
         return;
     }
-    struct fsm_node *node = fsm_table_put(&fsm->nodes, name, sizeof(*node));
+    struct fsm_node *node = put(&fsm->nodes, name, sizeof(*node), FSM_NODES_MAX, outcome);
+    if (node == NULL) {
+        return;
+    }
     node->state = (enum proto_node_state)from->state;
     FSM_SET(node->host, from->host);
     FSM_SET(node->key, from->key);
@@ -113,6 +147,32 @@ static void apply_node(struct fsm *fsm, const struct proto_cmd_node *command, st
     node->incarnation = from->incarnation;
     if (node->state == PROTO_NODE_DOWN) {
         lose_replicas(fsm, name);
+    }
+}
+
+/* Whether engines that run `model` must be started anew to run `from`. */
+static bool runs_differently(const struct fsm_model *model, const struct proto_view_model *from)
+{
+    return !bytes_equal(bytes_of_text(model->path), from->path) ||
+           !bytes_equal(bytes_of_text(model->kv_type), from->kv_type) || model->pool_tokens != from->pool_tokens ||
+           model->context_tokens != from->context_tokens;
+}
+
+/* What runs changes with this command: so do the epochs, lest streams go on with an engine of other settings. */
+static void place_anew(struct fsm *fsm, uint64_t index, const char *model)
+{
+    for (size_t i = 0; i < fsm->replicas.count; i++) {
+        struct fsm_replica *replica = FSM_AT(fsm->replicas, fsm_replica, i);
+        if (strcmp(replica->model, model) != 0 || replica->node[0] == '\0') {
+            continue;
+        }
+        replica->epoch = index;
+        if (replica->state != PROTO_REPLICA_LOST) {
+            replica->state = PROTO_REPLICA_PLACED;
+        }
+        memset(replica->endpoint, 0, sizeof(replica->endpoint));
+        replica->class_id = replica->context_tokens = replica->pool_tokens = replica->incarnation = 0;
+        fsm->placement_index = index;
     }
 }
 
@@ -125,7 +185,11 @@ static void apply_model_put(struct fsm *fsm, uint64_t index, const struct proto_
         refuse(outcome, STATUS_INVALID, "a model needs a name and a path");
         return;
     }
-    struct fsm_model *model = fsm_table_put(&fsm->models, name, sizeof(*model));
+    struct fsm_model *model = put(&fsm->models, name, sizeof(*model), FSM_MODELS_MAX, outcome);
+    if (model == NULL) {
+        return;
+    }
+    bool changed = runs_differently(model, from);
     FSM_SET(model->path, from->path);
     FSM_SET(model->kv_type, from->kv_type);
     model->replicas = from->replicas;
@@ -133,10 +197,13 @@ static void apply_model_put(struct fsm *fsm, uint64_t index, const struct proto_
     model->context_tokens = from->context_tokens;
     model->memory_bytes = from->memory_bytes;
     model->created_s = from->created_s;
-    fsm->placement_index = index;
+    if (changed) {
+        place_anew(fsm, index, name);
+    }
 }
 
-static void apply_model_remove(struct fsm *fsm, const struct proto_cmd_model_remove *command,
+/* A model's replicas go with it, so that none is ever routed to without its model. */
+static void apply_model_remove(struct fsm *fsm, uint64_t index, const struct proto_cmd_model_remove *command,
                                struct fsm_outcome *outcome)
 {
     char name[FSM_NAME_MAX + 1];
@@ -145,6 +212,13 @@ static void apply_model_remove(struct fsm *fsm, const struct proto_cmd_model_rem
         return;
     }
     fsm_table_remove(&fsm->models, name);
+    for (size_t i = fsm->replicas.count; i-- > 0;) {
+        const struct fsm_replica *replica = FSM_AT(fsm->replicas, fsm_replica, i);
+        if (strcmp(replica->model, name) == 0) {
+            fsm_table_remove(&fsm->replicas, replica->name);
+            fsm->placement_index = index;
+        }
+    }
 }
 
 static bool epoch_holds(const struct fsm *fsm, const char *name, uint64_t expected, struct fsm_outcome *outcome)
@@ -155,6 +229,29 @@ static bool epoch_holds(const struct fsm *fsm, const char *name, uint64_t expect
         refuse(outcome, STATUS_CONFLICT, "%s has epoch %llu, not %llu", name, (unsigned long long)epoch,
                (unsigned long long)expected);
         return false;
+    }
+    return true;
+}
+
+/* A replica may go to a node that is there, not down, and runs no other replica of the model. */
+static bool node_may_run(const struct fsm *fsm, const char *node, const char *name, const char *model,
+                         struct fsm_outcome *outcome)
+{
+    const struct fsm_node *known = fsm_node(fsm, node);
+    if (known == NULL) {
+        refuse(outcome, STATUS_NOT_FOUND, "no node %s", node);
+        return false;
+    }
+    if (known->state == PROTO_NODE_DOWN) {
+        refuse(outcome, STATUS_CONFLICT, "node %s is down", node);
+        return false;
+    }
+    for (size_t i = 0; i < fsm->replicas.count; i++) {
+        const struct fsm_replica *other = FSM_AT(fsm->replicas, fsm_replica, i);
+        if (strcmp(other->node, node) == 0 && strcmp(other->model, model) == 0 && strcmp(other->name, name) != 0) {
+            refuse(outcome, STATUS_CONFLICT, "node %s runs %s already", node, other->name);
+            return false;
+        }
     }
     return true;
 }
@@ -171,14 +268,14 @@ static void apply_place(struct fsm *fsm, uint64_t index, const struct proto_cmd_
         refuse(outcome, STATUS_NOT_FOUND, "no model %s", model);
         return;
     }
-    if (name_of(command->node, node) && fsm_node(fsm, node) == NULL) {
-        refuse(outcome, STATUS_NOT_FOUND, "no node %s", node);
+    if (!epoch_holds(fsm, name, command->expected_epoch, outcome) ||
+        (name_of(command->node, node) && !node_may_run(fsm, node, name, model, outcome))) {
         return;
     }
-    if (!epoch_holds(fsm, name, command->expected_epoch, outcome)) {
+    struct fsm_replica *replica = put(&fsm->replicas, name, sizeof(*replica), FSM_REPLICAS_MAX, outcome);
+    if (replica == NULL) {
         return;
     }
-    struct fsm_replica *replica = fsm_table_put(&fsm->replicas, name, sizeof(*replica));
     memset(replica, 0, sizeof(*replica));
     snprintf(replica->name, sizeof(replica->name), "%s", name);
     FSM_SET(replica->model, command->model);
@@ -218,6 +315,15 @@ static void apply_replica_state(struct fsm *fsm, const struct proto_cmd_replica_
     if (!epoch_holds(fsm, name, command->epoch, outcome)) {
         return;
     }
+    if (command->state == PROTO_REPLICA_PENDING || command->state == PROTO_REPLICA_LOST) {
+        refuse(outcome, STATUS_INVALID, "pending and lost follow from placement, no agent reports them");
+        return;
+    }
+    const struct fsm_node *node = fsm_node(fsm, replica->node);
+    if (node == NULL || node->state == PROTO_NODE_DOWN) {
+        refuse(outcome, STATUS_CONFLICT, "%s has no node that could say so", name);
+        return;
+    }
     replica->state = (enum proto_replica_state)command->state;
     FSM_SET(replica->endpoint, command->endpoint);
     FSM_SET(replica->reason, command->reason);
@@ -234,7 +340,10 @@ static void apply_tenant_put(struct fsm *fsm, const struct proto_cmd_tenant_put 
         refuse(outcome, STATUS_INVALID, "a tenant needs a name and a secret of 32 bytes");
         return;
     }
-    struct fsm_tenant *tenant = fsm_table_put(&fsm->tenants, name, sizeof(*tenant));
+    struct fsm_tenant *tenant = put(&fsm->tenants, name, sizeof(*tenant), FSM_TENANTS_MAX, outcome);
+    if (tenant == NULL) {
+        return;
+    }
     memcpy(tenant->secret, command->tenant.secret.data, 32);
 }
 
@@ -251,7 +360,10 @@ static void apply_key_put(struct fsm *fsm, const struct proto_cmd_key_put *comma
         return;
     }
     crypto_hex(name, from->hash.data, 32);
-    struct fsm_key *key = fsm_table_put(&fsm->keys, name, sizeof(*key));
+    struct fsm_key *key = put(&fsm->keys, name, sizeof(*key), FSM_KEYS_MAX, outcome);
+    if (key == NULL) {
+        return;
+    }
     memcpy(key->hash, from->hash.data, 32);
     FSM_SET(key->tenant, from->tenant);
     FSM_SET(key->label, from->label);
@@ -284,7 +396,7 @@ static void apply_message(struct fsm *fsm, uint64_t index, const struct proto_me
         apply_model_put(fsm, index, &message->any.cmd_model_put, outcome);
         break;
     case PROTO_CMD_MODEL_REMOVE:
-        apply_model_remove(fsm, &message->any.cmd_model_remove, outcome);
+        apply_model_remove(fsm, index, &message->any.cmd_model_remove, outcome);
         break;
     case PROTO_CMD_PLACE:
         apply_place(fsm, index, &message->any.cmd_place, outcome);

@@ -3,7 +3,8 @@
  * fsm_apply reads no clock, cannot fail half-way, and gives the same state and outcome on every coordinator. A command
  * that breaks a rule (unknown tenant, stale epoch, unknown field) changes nothing but the index and says why in its
  * outcome. The snapshot is the VIEW message of the applied index, so whatever routers see is all there is. Tables are
- * sorted by name; snapshots of equal states are equal bytes (fsm_hash compares them). Owns its tables. */
+ * sorted by name; snapshots of equal states are equal bytes (fsm_hash compares them). Every table has a maximum, chosen
+ * so that the largest state still fits one frame. Owns its tables. */
 #ifndef SHOAL_COORDINATOR_FSM_H
 #define SHOAL_COORDINATOR_FSM_H
 
@@ -15,6 +16,16 @@
 #include "proto/proto.h"
 
 enum { FSM_NAME_MAX = 128, FSM_COORDINATORS_MAX = 16 };
+
+/* A full table refuses with STATUS_LIMIT. The encoded maxima of all items (nodes 0.3, models 1.1, replicas 4.2, tenants
+ * 0.5, keys 1.4 MB) stay below PROTO_FRAME_BYTES_MAX: a snapshot can always be taken. */
+enum {
+    FSM_NODES_MAX = 1024,
+    FSM_MODELS_MAX = 256,
+    FSM_REPLICAS_MAX = 4096,
+    FSM_TENANTS_MAX = 4096,
+    FSM_KEYS_MAX = 8192
+};
 
 /* Every item begins with its name, by which its table is sorted. */
 struct fsm_table {

@@ -250,6 +250,12 @@ static enum status restore_from(struct fsm *fsm, const struct proto_view *view, 
     if (status != STATUS_OK) {
         return status;
     }
+    if (view->nodes_count > FSM_NODES_MAX || view->models_count > FSM_MODELS_MAX ||
+        view->replicas_count > FSM_REPLICAS_MAX || view->tenants_count > FSM_TENANTS_MAX ||
+        view->keys_count > FSM_KEYS_MAX) {
+        return error_set(error, STATUS_CORRUPT, "the snapshot at index %llu holds more than any state can",
+                         (unsigned long long)view->index);
+    }
     if (!take_nodes(fsm, view) || !take_models(fsm, view) || !take_replicas(fsm, view) || !take_tenants(fsm, view)) {
         return error_set(error, STATUS_CORRUPT, "the snapshot at index %llu names something twice or not at all",
                          (unsigned long long)view->index);

@@ -102,6 +102,36 @@ static void propose_cluster(struct shell *shell)
     buf_free(&frame);
 }
 
+static void log_command(const struct control_command *command)
+{
+    const char *name = proto_opcode_name(command->opcode);
+    switch ((int)command->opcode) {
+    case PROTO_CMD_NODE: {
+        const struct proto_view_node *node = &command->any.cmd_node.node;
+        LOG_I("control", "proposed", "command=%s node=%s state=%llu", name, (const char *)node->name.data,
+              (unsigned long long)node->state);
+        break;
+    }
+    case PROTO_CMD_PLACE:
+        LOG_I("control", "proposed", "command=%s replica=%s node=%s reason=%s", name,
+              (const char *)command->any.cmd_place.replica.data, (const char *)command->any.cmd_place.node.data,
+              log_quoted((const char *)command->any.cmd_place.reason.data));
+        break;
+    case PROTO_CMD_UNPLACE:
+        LOG_I("control", "proposed", "command=%s replica=%s", name,
+              (const char *)command->any.cmd_unplace.replica.data);
+        break;
+    case PROTO_CMD_REPLICA_STATE:
+        LOG_I("control", "proposed", "command=%s replica=%s state=%llu reason=%s", name,
+              (const char *)command->any.cmd_replica_state.replica.data,
+              (unsigned long long)command->any.cmd_replica_state.state,
+              log_quoted((const char *)command->any.cmd_replica_state.reason.data));
+        break;
+    default:
+        break;
+    }
+}
+
 /* Steps the control loop from applied state: never while its own commands are outstanding. */
 void shell_control_step(struct shell *shell)
 {
@@ -115,8 +145,9 @@ void shell_control_step(struct shell *shell)
     bool was_frozen = shell->control.frozen;
     struct control_commands commands;
     control_step(&shell->control, &shell->fsm, loop_now_us(&shell->loop), &commands);
-    if (shell->control.frozen && !was_frozen) {
-        LOG_E("control", "placement_frozen", "silent=%zu", shell->control.silent);
+    if (shell->control.frozen != was_frozen) {
+        log_event(was_frozen ? LOG_INFO : LOG_ERROR, "control", was_frozen ? "placement_goes_on" : "placement_frozen",
+                  "silent=%zu", shell->control.silent);
     }
     for (size_t i = 0; i < commands.count; i++) {
         struct buf frame;
@@ -130,7 +161,7 @@ void shell_control_step(struct shell *shell)
             LOG_W("control", "command_not_proposed", "opcode=%s status=%s",
                   proto_opcode_name(commands.list[i].opcode), status_name(status));
         } else {
-            LOG_I("control", "proposed", "command=%s", proto_opcode_name(commands.list[i].opcode));
+            log_command(&commands.list[i]);
         }
         buf_free(&frame);
     }

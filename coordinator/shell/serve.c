@@ -92,9 +92,14 @@ static void on_heartbeat(struct shell *shell, const struct member *from, uint64_
     buf_free(&frame);
 }
 
-static void on_view_ask(struct shell *shell, uint64_t channel, const struct proto_view_ask *ask)
+static void on_view_ask(struct shell *shell, const struct member *from, uint64_t channel,
+                        const struct proto_view_ask *ask)
 {
     const struct fsm *fsm = &shell->fsm;
+    if (!bytes_equal(ask->router.name, bytes_of_text(from->name))) {
+        LOG_W("shell", "router_refused", "from=%s reason=name_differs", from->name);
+        return;
+    }
     if (control_router_report(&shell->control, &ask->router, loop_now_us(&shell->loop)) != STATUS_OK) {
         LOG_W("shell", "router_not_listed", "reason=limit_or_name");
     }
@@ -146,6 +151,21 @@ static void on_status_ask(struct shell *shell, uint64_t channel, const struct pr
     buf_free(&frame);
 }
 
+/* Operators say what shall be; what is, and where it runs, is the leader's own to say. */
+static bool operator_may_propose(struct bytes command)
+{
+    switch (proto_peek_opcode(command)) {
+    case PROTO_CMD_MODEL_PUT:
+    case PROTO_CMD_MODEL_REMOVE:
+    case PROTO_CMD_TENANT_PUT:
+    case PROTO_CMD_KEY_PUT:
+    case PROTO_CMD_KEY_REMOVE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void on_propose(struct shell *shell, uint64_t channel, const struct proto_propose *propose)
 {
     if (!shell->leading) {
@@ -153,7 +173,7 @@ static void on_propose(struct shell *shell, uint64_t channel, const struct proto
         return;
     }
     enum status status = STATUS_INVALID;
-    if (proto_opcode_is_command((enum proto_opcode)proto_peek_opcode(propose->command))) {
+    if (operator_may_propose(propose->command)) {
         status = shell_propose(shell, propose->command, false, channel, propose->client, propose->sequence);
     }
     if (status == STATUS_NOT_LEADER) {
@@ -163,7 +183,7 @@ static void on_propose(struct shell *shell, uint64_t channel, const struct proto
                                         .sequence = propose->sequence,
                                         .status = bytes_of_text(status_name(status)),
                                         .detail = bytes_of_text(status == STATUS_INVALID
-                                                                     ? "no command of the log"
+                                                                     ? "no command of an operator's"
                                                                      : "not proposed: try again in a moment")};
         send_message(shell, channel, PROTO_OUTCOME, &outcome);
     }
@@ -176,7 +196,7 @@ static void dispatch(struct shell *shell, const struct member *from, uint64_t ch
     if (from->role == MEMBER_NODE && message->opcode == PROTO_HEARTBEAT) {
         on_heartbeat(shell, from, channel, &message->any.heartbeat);
     } else if (from->role == MEMBER_ROUTER && message->opcode == PROTO_VIEW_ASK) {
-        on_view_ask(shell, channel, &message->any.view_ask);
+        on_view_ask(shell, from, channel, &message->any.view_ask);
     } else if (from->role == MEMBER_OPERATOR && message->opcode == PROTO_STATUS_ASK) {
         on_status_ask(shell, channel, &message->any.status_ask);
     } else if (from->role == MEMBER_OPERATOR && message->opcode == PROTO_PROPOSE) {

@@ -232,6 +232,9 @@ void shell_close(struct shell *shell)
     loop_timer_close(&shell->control_timer);
     loop_poll_close(&shell->disk_poll);
     loop_signals_close(&shell->signals);
+    for (size_t i = 0; i < shell->peers_count; i++) {
+        shell->peers[i].messages = shell->peers[i].snapshots = NULL; /* what the log still sends goes nowhere */
+    }
     bus_close(shell->bus);
     replog_close(shell->replog);
     loop_close(&shell->loop);

@@ -17,7 +17,8 @@
 #include "net/identity.h"
 #include "net/loop.h"
 
-enum { SHELL_OUTCOMES = 1024, SHELL_PENDING_MAX = 1024, SHELL_ARENA_BYTES = 64 << 20 };
+/* Outcomes wait from apply to the end of that turn of the loop: more of them than proposals may be under way. */
+enum { SHELL_OUTCOMES = 4096, SHELL_PENDING_MAX = 1024, SHELL_ARENA_BYTES = 64 << 20 };
 
 struct shell_options {
     const char *identity;
