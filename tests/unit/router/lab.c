@@ -361,7 +361,8 @@ struct lab *lab_new(size_t engines)
     lab->metrics = metrics_new();
     lab->now_us = 1000000;
     lab->words = make_words();
-    const struct router_config config = {.name = "r1", .incarnation = 1, .metrics = lab->metrics};
+    const struct router_config config = {
+        .name = "r1", .incarnation = 1, .metrics = lab->metrics, .requests_max = LAB_OPEN_MAX};
     lab->router = router_new(&config);
     router_actions_init(&lab->actions);
     for (size_t i = 0; i < LAB_ENGINES; i++) {

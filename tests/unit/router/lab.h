@@ -14,6 +14,7 @@
 enum {
     LAB_ENGINES = 3,
     LAB_REQUESTS = 128,
+    LAB_OPEN_MAX = 100,
     LAB_SUBMITS_MAX = 512,
     LAB_IDS_MAX = 256,
     LAB_EOS = 256,

@@ -658,6 +658,23 @@ static void tenants_have_cache_keys_of_their_own(void **state)
     lab_free(lab);
 }
 
+/* Whoever is one too many learns so at once, and when to come again. */
+static void beyond_its_bound_a_router_refuses_at_once(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_new(1);
+    for (int i = 0; i < LAB_OPEN_MAX; i++) {
+        assert_false(lab_of(lab, lab_complete(lab, "abc", ""))->over);
+    }
+    uint64_t one_more = lab_complete(lab, "abc", "");
+    assert_int_equal(lab_of(lab, one_more)->status, 503);
+    assert_true(lab_of(lab, one_more)->retry_after_s > 0);
+    assert_true(said(lab, one_more, "overloaded"));
+    lab_client(lab, 1, ROUTER_CLIENT_GONE);
+    assert_false(lab_of(lab, lab_complete(lab, "abc", ""))->over);
+    lab_free(lab);
+}
+
 static void fifty_streams_spread_and_survive(void **state)
 {
     (void)state;
@@ -736,6 +753,7 @@ int main(void)
         cmocka_unit_test(prompts_that_do_not_fit_are_refused_here),
         cmocka_unit_test(keys_and_models_are_checked_first),
         cmocka_unit_test(tenants_have_cache_keys_of_their_own),
+        cmocka_unit_test(beyond_its_bound_a_router_refuses_at_once),
         cmocka_unit_test(fifty_streams_spread_and_survive),
         cmocka_unit_test(a_view_is_kept_and_the_texts_loaded_once),
     };
