@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import signal
 import socket
 import time
 
@@ -74,8 +75,8 @@ def test_a_completion(fleet):
     assert (text, finish) == (answer.choices[0].text, answer.choices[0].finish_reason)
 
 
-def test_ids_as_prompt_equal_their_text(fleet):
-    """One byte-level vocabulary: the ids of a text give the text's own continuation (ids are taken as they are)."""
+def test_ids_as_prompt(fleet):
+    """Ids are taken as they are: nothing is added, and what the vocabulary lacks is refused."""
     answer = fleet.complete([10, 11, 12, 13], max_tokens=4, temperature=0)
     assert answer.usage.prompt_tokens == 4
     with pytest.raises(openai.BadRequestError, match="vocabulary"):
@@ -114,10 +115,16 @@ def test_usage_counts_what_was_made(fleet):
 
 
 def test_a_repeated_prompt_goes_to_its_holder(fleet):
-    """Although the other replica is idle, and by name the first: the second one holds the prompt."""
+    """The second one, because the first was away; then the first is back, idle, and would win every tie by its name."""
     prompt = "The quick brown fox jumps over the lazy dog, again and again. " * 4
-    other = "Something else entirely, which fills the first replica's time. " * 4
-    first = fleet.complete(prompt, max_tokens=2, temperature=0)
+    other = "Something else entirely, which nobody has seen so far. " * 4
+    fleet.kill("e0", signal.SIGSTOP)
+    try:
+        fleet.wait_serving(1, 10)
+        first = fleet.complete(prompt, max_tokens=2, temperature=0)
+    finally:
+        fleet.kill("e0", signal.SIGCONT)
+    fleet.wait_serving(2, 10)
     assert first.usage.prompt_tokens_details.cached_tokens == 0
     full_blocks = (first.usage.prompt_tokens - 1) // 16 * 16
     for _ in range(3):
