@@ -47,26 +47,42 @@ class Golden:
     def segments(self, tolerance):
         """[begin, end) of the runs of steps without a doubtful one."""
         begin = 0
-        for step, margin in enumerate([*self.margins, 0.0]):
+        for step, margin in enumerate([*self.margins, float("-inf")]):
             if margin < tolerance:
                 if step > begin:
                     yield begin, step
                 begin = step + 1
 
 
-def compare(model, goldens, tolerance, *options, environment=None, **fields):
-    """Asserts that every step that isn't doubtful gives the reference's id; returns how many were compared. `fields`
-    go into each line."""
+def differences(model, goldens, tolerance, *options, environment=None, **fields):
+    """Runs every step that isn't doubtful. Returns how many that were, and the (golden, step, got) that differ from the
+    reference; behind each of them the engine goes on from the reference's ids. `fields` go into each line."""
     pieces = [(golden, begin, end) for golden in goldens for begin, end in golden.segments(tolerance)]
-    lines = [{"id": i, "ids": golden.prompt_ids + golden.ids[:begin], "max_tokens": end - begin, **fields}
-             for i, (golden, begin, end) in enumerate(pieces)]
-    answers = run_lines(model, lines, "--temperature", 0, *options, environment=environment)
-    for (golden, begin, end), answer in zip(pieces, answers):
-        assert "error" not in answer, (golden.name, answer)
-        got, want = answer["ids"], golden.ids[begin:end]
-        wrong = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
-        assert got == want, (f"{model}: {golden.name}, step {begin + wrong}: {got[wrong : wrong + 1]}, not "
-                             f"{want[wrong : wrong + 1]} at a margin of {golden.margins[begin + wrong]}")
-        stopped = golden.stopped and end == len(golden.ids)
-        assert answer["finish_reason"] == ("stop" if stopped else "length"), (golden.name, begin, end, answer)
-    return sum(end - begin for _, begin, end in pieces)
+    steps, found = sum(end - begin for _, begin, end in pieces), []
+    while pieces:
+        lines = [{"id": i, "ids": golden.prompt_ids + golden.ids[:begin], "max_tokens": end - begin, **fields}
+                 for i, (golden, begin, end) in enumerate(pieces)]
+        answers, rest = run_lines(model, lines, "--temperature", 0, *options, environment=environment), []
+        for (golden, begin, end), answer in zip(pieces, answers):
+            assert "error" not in answer, (golden.name, answer)
+            got, want = answer["ids"], golden.ids[begin:end]
+            if got == want:
+                stopped = golden.stopped and end == len(golden.ids)
+                assert answer["finish_reason"] == ("stop" if stopped else "length"), (golden.name, begin, end, answer)
+                continue
+            wrong = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
+            assert wrong < len(want), (golden.name, begin, end, answer)
+            found.append((golden, begin + wrong, got[wrong : wrong + 1]))
+            if begin + wrong + 1 < end:
+                rest.append((golden, begin + wrong + 1, end))
+        pieces = rest
+    return steps, found
+
+
+def compare(model, goldens, tolerance, *options, environment=None, **fields):
+    """Asserts that every step that isn't doubtful gives the reference's id; returns how many were compared."""
+    steps, found = differences(model, goldens, tolerance, *options, environment=environment, **fields)
+    assert not found, f"{model}: {len(found)} of {steps} steps differ:\n" + "\n".join(
+        f"{golden.name}, step {step}: {got}, not {golden.ids[step]} at a margin of {golden.margins[step]}"
+        for golden, step, got in found[:5])
+    return steps

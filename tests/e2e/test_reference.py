@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 
 from tests.e2e.cluster import ROOT
-from tests.e2e.offline import Golden, compare, run_lines
+from tests.e2e.offline import Golden, compare, differences, run_lines
 
 sys.path.insert(0, str(ROOT / "tests/support"))
 from reference import Reference  # noqa: E402
@@ -19,38 +19,41 @@ from tiny_model import TEMPLATE, Shape, TinyModel  # noqa: E402
 # Float weights: the engine's logits lie within 1e-3 of float64 arithmetic, so two of them approach by twice that.
 FLOAT_MARGIN = 0.002
 # Integer weights: the reference rounds activations to int8 as the engine does, but the numbers that it rounds differ
-# in their last float32 bits, so about one rounding in 50,000 goes the other way: by 1/127 of a block's largest
-# activation, which moves outputs of a matrix with 64 columns by about 0.3 % of their size and logits (whose standard
-# deviation is 3) by about 0.01. 0.1 leaves room for some at once, in the step's own position or in the cache; 3 of
-# 3,400 steps were seen to differ, at margins up to 0.018. Plain arithmetic differs far above 0.1.
-INT8_MARGIN = 0.1
-# Rounded keys and values, under float weights: 2^-11 of each number moves logits by 0.025; bfloat16's 2^-8 is eight
-# times as coarse, and so is int8's 1/254 of a head's largest number.
-KV_MARGINS = {"f32": FLOAT_MARGIN, "f16": 0.05, "bf16": 0.4, "int8": 0.4}
+# in their last float32 bits, so about one rounding in 50,000 goes the other way. It draws others after it, so such a
+# step differs by as much as int8 rounding does, up to the margin of 0.4 that is known of it; but such steps are rare: 10
+# of 2,500 chose differently (none above 0.12), where plain arithmetic does in 6.5 %, a half-precision cache in 4 %.
+INT8_MARGIN, INT8_SHARE = 0.4, 0.03
+# Rounded keys and values under float weights: half precision moves logits by up to 0.025; bfloat16 is 8 times as
+# coarse, and int8, whose rounding error is 1/127 of a head's largest number over the root of 12, 3 times more.
+KV_MARGINS = {"f32": FLOAT_MARGIN, "f16": 0.05, "bf16": 0.4, "int8": 1.2}
 
-PROMPTS, STEPS = 8, 60
+STEPS = 250  # compared of each file, at least: a prompt's run ends after 60, or earlier by itself
 
 
-def goldens_of(path, seed=5, prompts=PROMPTS, steps=STEPS):
-    integer = any(kind in path.name for kind in ("Q8_0", "Q4_0", "Q4_1"))
-    reference = Reference(path, "int8" if integer else "f64")
-    rng = np.random.default_rng(seed)
+def is_integer(path):
+    return any(kind in path.name for kind in ("Q8_0", "Q4_0", "Q4_1"))
+
+
+def goldens_of(path, steps=STEPS):
+    reference = Reference(path, "int8" if is_integer(path) else "f64")
+    rng = np.random.default_rng(5)
     goldens = []
-    for n in range(prompts):
-        prompt = [int(i) for i in rng.integers(5, 400, rng.integers(1, 70))]
-        chosen = [(i, margin) for i, margin, _ in reference.steps(prompt, steps)]
-        ids, margins = map(list, zip(*chosen))
-        goldens.append(Golden(f"prompt {n}", prompt, ids, margins, ids[-1] in reference.config["eos"]))
-    return goldens, INT8_MARGIN if integer else FLOAT_MARGIN
+    while sum(len(golden.ids) for golden in goldens) < steps:
+        prompt = [int(i) for i in rng.integers(5, 400, rng.integers(1, 50))]
+        ids, margins = map(list, zip(*((i, margin) for i, margin, _ in reference.steps(prompt, 60))))
+        goldens.append(Golden(f"prompt {len(goldens)}", prompt, ids, margins, ids[-1] in reference.config["eos"]))
+    return goldens
 
 
-def check(path, goldens, tolerance, *options):
+def check(path, goldens):
     steps = sum(len(golden.ids) for golden in goldens)
-    compared = compare(path, goldens, tolerance, "--kv-type", "f32", *options)
-    # Few steps are doubtful by these tolerances, and the prompts seldom end at once.
-    assert compared >= 0.85 * steps and steps >= 100, (compared, steps)
-    # A cut run compares later steps behind a prefill; the first ones must be pure decoding, too.
-    assert max(end - begin for golden in goldens for begin, end in golden.segments(tolerance)) >= 12
+    if is_integer(path):
+        compared, found = differences(path, goldens, 0, "--kv-type", "f32")
+        assert compared == steps and len(found) <= INT8_SHARE * steps, found
+        assert all(golden.margins[step] < INT8_MARGIN for golden, step, _ in found), found
+    else:
+        compared = compare(path, goldens, FLOAT_MARGIN, "--kv-type", "f32")
+        assert compared >= 0.98 * steps, (compared, steps)  # hardly a step is doubtful
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
@@ -59,9 +62,9 @@ def test_gguf_of_both_versions(tmp_path, kind):
     paths = [tmp_path / f"v{version}-{kind}.gguf" for version in (2, 3)]
     for version, path in zip((2, 3), paths):
         model.write(path, kind, version)
-    goldens, tolerance = goldens_of(paths[0])
+    goldens = goldens_of(paths[0])
     for path in paths:
-        check(path, goldens, tolerance)
+        check(path, goldens)
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
@@ -70,9 +73,9 @@ def test_folder_in_one_file_and_in_shards(tmp_path, kind):
     paths = [tmp_path / f"hf-{shards}" for shards in (1, 3)]
     for shards, path in zip((1, 3), paths):
         model.write(path, kind, shards=shards)
-    goldens, tolerance = goldens_of(paths[0])
+    goldens = goldens_of(paths[0])
     for path in paths:
-        check(path, goldens, tolerance)
+        check(path, goldens)
 
 
 SHAPES = {
@@ -91,17 +94,15 @@ SHAPES = {
 def test_shapes(tmp_path, shape, name):
     kind = name.removesuffix(".gguf").removeprefix("hf-")
     TinyModel(5, SHAPES[shape]).write(tmp_path / name, kind)
-    goldens, tolerance = goldens_of(tmp_path / name, prompts=5)
-    check(tmp_path / name, goldens, tolerance)
+    goldens = goldens_of(tmp_path / name, 150)
+    check(tmp_path / name, goldens)
 
 
 @pytest.mark.parametrize("kv_type", KV_MARGINS)
 def test_types_of_keys_and_values(tmp_path, kv_type):
     TinyModel(3).write(tmp_path / "m-F32.gguf", "F32")
-    goldens, _ = goldens_of(tmp_path / "m-F32.gguf")
-    steps = sum(len(golden.ids) for golden in goldens)
-    compared = compare(tmp_path / "m-F32.gguf", goldens, KV_MARGINS[kv_type], "--kv-type", kv_type)
-    assert compared >= 0.7 * steps, (compared, steps)
+    goldens = goldens_of(tmp_path / "m-F32.gguf")
+    assert compare(tmp_path / "m-F32.gguf", goldens, KV_MARGINS[kv_type], "--kv-type", kv_type) >= 120
 
 
 def test_prompts_of_many_chunks(tmp_path):
@@ -111,11 +112,11 @@ def test_prompts_of_many_chunks(tmp_path):
     reference = Reference(path)
     rng = np.random.default_rng(8)
     goldens = []
-    for length in (255, 256, 257, 700, 1500):
+    for length in (256, 257, 520, 1100):
         prompt = [int(i) for i in rng.integers(5, 400, length)]
         ids, margins = map(list, zip(*((i, m) for i, m, _ in reference.steps(prompt, 20))))
         goldens.append(Golden(f"{length} tokens", prompt, ids, margins, ids[-1] in reference.config["eos"]))
-    assert compare(path, goldens, FLOAT_MARGIN, "--kv-type", "f32") >= 50
+    assert compare(path, goldens, FLOAT_MARGIN, "--kv-type", "f32") >= 40
 
 
 # Tokenizers ---------------------------------------------------------------------------------------------------------
@@ -123,10 +124,10 @@ def test_prompts_of_many_chunks(tmp_path):
 TEXTS = [
     "The small fish swim together, because a shoal sees more than any one of them.",
     "a", " ", "  two  spaces ", "line\nline\n\n\tand a tab", "12345 and 6 78", "don't we'll it's THE'RE",
-    "na\u00efve caf\u00e9 \u9b5a\u306f\u6cf3\u3050 \U0001f41f\U0001f41f \u0394\u03b4 \u043f\u0440\u0438\u0432\u0435\u0442",
+    "na\u00efve caf\u00e9 \u9b5a\u306f\u6cf3\u3050 \U0001f41f\U0001f41f", "\u0394\u03b4 \u043f\u0440\u0438\u0432",
     "e\u0301 combining, \u200bzero width, \u00a0no break, \ufeffmark", "a <tool_call>b</tool_call> c", "<tool_call>",
     "def turn(shoal, angle): return [fish.turn(angle) for fish in shoal]",
-    "<|im_start|>user\nhi<|im_end|>", "<unk> <s> </s> <0x0A>", "x" * 300, "\u2581literal\u2581mark", "!?...;;; --- ((()))",
+    "<|im_start|>user\nhi<|im_end|>", "<unk> <s> </s> <0x0A>", "x" * 300, "\u2581literal\u2581mark", "!?.. ;;-- (()",
     "\x01\x7f control bytes \x1b[0m", "\u0130\u0131 \u01c5 \ufb01 \u2460 \u00bd", "tail\u3000\u2003wide spaces\r\nCR",
 ]
 CHATS = [
@@ -181,7 +182,8 @@ def test_prompts_and_chats_become_the_ids_of_the_library(tmp_path, kind, form):
         variants = [ids, ids + [other], [other] + ids, ids[: len(ids) // 2] + [other] + ids[len(ids) // 2 + 1 :]]
         lines.append({"id": [n, "text"], **ask, **draw})
         lines += [{"id": [n, v], "ids": variant, **draw} for v, variant in enumerate(variants)]
-    answers = {tuple(answer["id"]): answer for answer in run_lines(tmp_path / ("hf" if form == "hf" else "m.gguf"), lines)}
+    answers = run_lines(tmp_path / ("hf" if form == "hf" else "m.gguf"), lines)
+    answers = {tuple(answer["id"]): answer for answer in answers}
     for n, (ask, ids) in enumerate(asks):
         assert answers[n, "text"]["ids"] == answers[n, 0]["ids"], (ask, ids)
         for variant in (1, 2, 3):
