@@ -539,3 +539,25 @@ double lab_metric(struct lab *lab, const char *name)
 {
     return metric_value(metrics_counter(lab->metrics, name, "", NULL, NULL));
 }
+
+void assert_over(struct lab *lab, uint64_t request, unsigned status)
+{
+    const struct lab_client *client = lab_of(lab, request);
+    assert_true(client->over);
+    if (client->status != status) {
+        fail_msg("status %u: %s", client->status, buf_text(&client->text));
+    }
+    assert_int_equal(router_open_requests(lab->router), 0);
+}
+
+void assert_text(struct lab *lab, uint64_t request, const char *expected)
+{
+    char text[4096];
+    lab_text(lab_of(lab, request), text, sizeof(text));
+    assert_string_equal(text, expected);
+}
+
+bool said(struct lab *lab, uint64_t request, const char *part)
+{
+    return strstr(buf_text(&lab_of(lab, request)->text), part) != NULL;
+}

@@ -101,6 +101,10 @@ void lab_tokens(struct lab *lab, size_t engine, uint64_t request, size_t skip, c
 void lab_finished(struct lab *lab, size_t engine, uint64_t request, enum proto_finish reason, uint64_t cached);
 void lab_refused(struct lab *lab, size_t engine, uint64_t request, bool elsewhere, const char *status);
 
+/* The request is over with this status, and no other is open. */
+void assert_over(struct lab *lab, uint64_t request, unsigned status);
+void assert_text(struct lab *lab, uint64_t request, const char *expected); /* of all deltas */
+bool said(struct lab *lab, uint64_t request, const char *part);            /* to the client, anywhere */
 /* The text of all deltas in an event stream, in order. */
 void lab_text(const struct lab_client *client, char *out, size_t out_size);
 double lab_metric(struct lab *lab, const char *name);
