@@ -67,14 +67,16 @@ static void add_routers(struct proto_status *status, const struct control *contr
     }
 }
 
-static void add_nodes(struct proto_status *status, const struct fsm *fsm, const struct control *control)
+static void add_nodes(struct proto_status *status, const struct fsm *fsm, const struct control *control, uint64_t now_us)
 {
+    bool new_leader = now_us - control->leading_since_us < control->health.suspect_after_us;
     static const char *const names[] = {"up", "suspect", "down", "draining"};
     for (size_t i = 0; i < fsm->nodes.count; i++) {
         const struct fsm_node *node = FSM_AT(fsm->nodes, fsm_node, i);
         const struct control_node *heard = control_node(control, node->name);
         const char *state = names[node->state];
-        if (node->state != PROTO_NODE_DOWN && heard != NULL && heard->health == HEALTH_SUSPECT) {
+        bool silent = heard != NULL ? heard->health == HEALTH_SUSPECT : !new_leader;
+        if (node->state != PROTO_NODE_DOWN && silent) {
             state = "suspect";
         }
         (void)add_row(status, "node", node->name, node->host, state);
@@ -114,7 +116,7 @@ enum status answer_status(const struct fsm *fsm, const struct control *control, 
     answer.rows = mem_new_array(struct proto_status_row, rows_max);
     add_coordinators(&answer, fsm, leader);
     add_routers(&answer, control, now_us);
-    add_nodes(&answer, fsm, control);
+    add_nodes(&answer, fsm, control, now_us);
     add_replicas(&answer, fsm, control);
     enum status status = proto_encode(out, PROTO_STATUS, &answer, error);
     mem_free(answer.rows);

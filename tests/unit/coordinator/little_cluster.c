@@ -40,6 +40,7 @@ static void open_agent(struct little_cluster *cluster, struct little_node *node)
     snprintf(config.node, sizeof(config.node), "%s", node->name);
     agent_init(&node->agent, &config);
     asked_node = node;
+    node->agent_since_us = cluster->now_us;
     if (node->disk.length > 0) {
         assert_int_equal(agent_load(&node->agent, buf_bytes(&node->disk), cluster->now_us, alive, &error), STATUS_OK);
     }
@@ -96,6 +97,9 @@ static void processes_act(struct little_cluster *cluster, struct little_node *no
         }
         if (process->told) {
             end_process(cluster, node, process);
+            continue;
+        }
+        if (process->started_us < node->agent_since_us && cluster->now_us - node->agent_since_us < LITTLE_FIND_US) {
             continue;
         }
         bool ready = cluster->now_us - process->started_us >= LITTLE_READY_AFTER_US;

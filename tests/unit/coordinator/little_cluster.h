@@ -8,7 +8,7 @@
 #include "coordinator/control.h"
 #include "worker/agent/agent.h"
 
-enum { LITTLE_NODES = 4, LITTLE_PROCESSES = 16, LITTLE_STEP_US = 50000, LITTLE_READY_AFTER_US = 300000 };
+enum { LITTLE_NODES = 4, LITTLE_PROCESSES = 16, LITTLE_STEP_US = 50000, LITTLE_READY_AFTER_US = 300000, LITTLE_FIND_US = 400000 };
 
 struct little_process {
     int pid; /* 0: free */
@@ -23,6 +23,7 @@ struct little_node {
     bool exists, up; /* up: the machine runs, and so does its agent */
     bool cut;        /* runs, but no message passes */
     struct agent agent;
+    uint64_t agent_since_us;
     struct buf disk; /* the agent's state file */
     struct little_process processes[LITTLE_PROCESSES];
 };
@@ -50,7 +51,8 @@ void little_cluster_remove_model(struct little_cluster *cluster, const char *nam
 void little_cluster_join(struct little_cluster *cluster, size_t node);
 void little_cluster_kill_node(struct little_cluster *cluster, size_t node); /* with all that runs on it */
 void little_cluster_start_node(struct little_cluster *cluster, size_t node);
-void little_cluster_restart_agent(struct little_cluster *cluster, size_t node); /* its engines live on */
+void little_cluster_restart_agent(struct little_cluster *cluster, size_t node); /* its engines live on, and take
+ * LITTLE_FIND_US to find the new one */
 void little_cluster_kill_engine(struct little_cluster *cluster, size_t node, const char *replica);
 void little_cluster_new_leader(struct little_cluster *cluster);
 /* How many processes of that replica run, on all nodes together. */

@@ -1,6 +1,7 @@
 /* Promises of the control loop, on the little cluster: what is wanted gets placed and ready, then nothing more is logged;
  * a dead node's replicas move after down_after, and only they; restarts of agents and changes of the leader move nothing;
  * a mass silence freezes placement; whatever happened, in the end exactly what is wanted runs. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/crypto.h"
@@ -253,6 +254,68 @@ static void test_replaced_agents_heartbeats_are_dropped(void **state)
     control_free(&control);
 }
 
+static void test_nothing_is_placed_on_a_node_that_is_about_to_go(void **state)
+{
+    (void)state;
+    little_cluster_open(&cluster, 3);
+    little_cluster_run(&cluster, SECOND);
+    little_cluster_kill_node(&cluster, 0);
+    little_cluster_run(&cluster, 2500000);
+    for (uint64_t i = 0; i < 20; i++) { /* a model a step: one of them comes in the very step that n1 goes in */
+        char name[8];
+        snprintf(name, sizeof(name), "k%02u", (unsigned)i);
+        little_cluster_model(&cluster, name, 1, 100);
+        little_cluster_run(&cluster, LITTLE_STEP_US);
+    }
+    little_cluster_run(&cluster, SECOND);
+    assert_int_equal(fsm_node(&cluster.fsm, "n1")->state, PROTO_NODE_DOWN);
+    assert_int_equal(cluster.fsm.replicas.count, 20);
+    assert_int_equal(cluster.refused, 0);
+    little_cluster_close(&cluster);
+}
+
+static size_t proposed_after(struct fsm *fsm, uint64_t assign_index, enum proto_replica_state *state)
+{
+    struct control control;
+    static struct control_commands commands;
+    const struct health_config health = {.suspect_after_us = 500000, .down_after_us = 3000000};
+    const struct proto_heartbeat message = {.node = BYTES_LITERAL("n1"),
+                                            .incarnation = 1,
+                                            .sequence = 1,
+                                            .host = BYTES_LITERAL("127.0.0.1"),
+                                            .inventory = {.cores = 2, .memory_bytes = 1 << 30},
+                                            .assign_index = assign_index};
+    control_init(&control, &health);
+    control_lead(&control, true, SECOND);
+    control_heartbeat(&control, &message, "", SECOND);
+    control_step(&control, fsm, SECOND, &commands);
+    size_t count = commands.count;
+    if (count > 0) {
+        assert_int_equal(commands.list[0].opcode, PROTO_CMD_REPLICA_STATE);
+        *state = (enum proto_replica_state)commands.list[0].any.cmd_replica_state.state;
+    }
+    control_commands_free(&commands);
+    control_free(&control);
+    return count;
+}
+
+static void test_silence_about_a_replica_means_what_the_agent_knows(void **state)
+{
+    (void)state;
+    struct fsm fsm;
+    enum proto_replica_state told = PROTO_REPLICA_READY;
+    fsm_init(&fsm);
+    assert_int_equal(put_node(&fsm, "n1", PROTO_NODE_UP), STATUS_OK);
+    assert_int_equal(put_model(&fsm, "m", "/m", 1), STATUS_OK);
+    assert_int_equal(place(&fsm, "m/1", "m", "n1", 0), STATUS_OK);
+    uint64_t epoch = fsm_replica(&fsm, "m/1")->epoch;
+    assert_int_equal(set_state(&fsm, "m/1", epoch, PROTO_REPLICA_READY), STATUS_OK);
+    assert_int_equal(proposed_after(&fsm, epoch - 1, &told), 0); /* it has not heard of it, or says nothing yet */
+    assert_int_equal(proposed_after(&fsm, epoch, &told), 1);     /* it has, and runs nothing */
+    assert_int_equal(told, PROTO_REPLICA_PLACED);
+    fsm_free(&fsm);
+}
+
 /* One thing that goes wrong or is wanted. */
 static void disturb(struct rng *rng)
 {
@@ -361,6 +424,8 @@ int main(void)
         cmocka_unit_test(test_what_does_not_fit_is_pending_until_it_does),
         cmocka_unit_test(test_less_is_wanted),
         cmocka_unit_test(test_replaced_agents_heartbeats_are_dropped),
+        cmocka_unit_test(test_nothing_is_placed_on_a_node_that_is_about_to_go),
+        cmocka_unit_test(test_silence_about_a_replica_means_what_the_agent_knows),
         cmocka_unit_test(test_random_histories_end_well),
     };
     return crypto_init() == STATUS_OK ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
