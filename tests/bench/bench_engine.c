@@ -23,7 +23,8 @@ static const struct opts_entry ENTRIES[] = {
     {"prompt", 'p', OPTS_INT, offsetof(struct bench_options, prompt), "512", 1, 8192, NULL, "N", "tokens of prefill"},
     {"decode", 'd', OPTS_INT, offsetof(struct bench_options, decode), "128", 1, 8192, NULL, "N", "tokens of decode"},
     {"runs", 'r', OPTS_INT, offsetof(struct bench_options, runs), "5", 1, 100, NULL, "N", "runs; medians are printed"},
-    {"streams", 's', OPTS_INT, offsetof(struct bench_options, streams), "1", 1, 64, NULL, "N", "streams decoded at once"},
+    {"streams", 's', OPTS_INT, offsetof(struct bench_options, streams), "1", 1, 64, NULL, "N",
+     "streams decoded at once"},
     {"path", 0, OPTS_TEXT, offsetof(struct bench_options, path), NULL, 0, 0, NULL, "NAME", "c, avx2 or avx512"},
     {"kv", 0, OPTS_CHOICE, offsetof(struct bench_options, kv), "f16", 0, 0, "f32|f16|bf16|int8", "TYPE", "KV cache"},
 };
@@ -80,8 +81,8 @@ static void run_step(struct stepper *stepper, uint32_t *ids, uint32_t streams, u
         for (uint32_t b = (position + 15) / 16; b < (position + count + 15) / 16; b++)
             blocks[s][rows[s].new_blocks_count++] = s * stepper->per_slot + b;
     }
-    const struct plan plan = {.epoch = 1, .step = ++stepper->step, .rows = rows, .rows_count = streams,
-                              .tokens = (size_t)streams * count};
+    const struct plan plan = {
+        .epoch = 1, .step = ++stepper->step, .rows = rows, .rows_count = streams, .tokens = (size_t)streams * count};
     struct plan_result result = {.ids = out};
     if (decoder_run(stepper->decoder, &plan, &result, &error) != STATUS_OK)
         die(&error);
@@ -180,8 +181,8 @@ int main(int argc, char **argv)
         decode[run] = (double)(options.decode * options.streams) / seconds_since(begin);
     }
     const double bandwidth = read_bandwidth((unsigned)options.threads, info.weights_bytes);
-    printf("path=%s threads=%lld model_open_ms=%.1f decoder_open_ms=%.1f weights_mb=%.1f class=%016llx\n", info.cpu_path,
-           (long long)options.threads, open_s * 1e3, load_s * 1e3, (double)info.weights_bytes * 1e-6,
+    printf("path=%s threads=%lld model_open_ms=%.1f decoder_open_ms=%.1f weights_mb=%.1f class=%016llx\n",
+           info.cpu_path, (long long)options.threads, open_s * 1e3, load_s * 1e3, (double)info.weights_bytes * 1e-6,
            (unsigned long long)info.class_id);
     printf("prefill_tokens=%lld prefill_tok_s=%.1f\n", (long long)options.prompt,
            median(prefill, (size_t)options.runs));

@@ -23,11 +23,11 @@
 #include "worker/engine/decoder.h"
 
 enum {
-    BACKEND_PACK = 16,          /* outputs in one pack */
-    BACKEND_BLOCK = 32,         /* inputs in one quantised block */
-    BACKEND_SPAN = 256,         /* absolute positions whose attention is one partial result */
+    BACKEND_PACK = 16,  /* outputs in one pack */
+    BACKEND_BLOCK = 32, /* inputs in one quantised block */
+    BACKEND_SPAN = 256, /* absolute positions whose attention is one partial result */
     BACKEND_SPAN_BLOCKS = BACKEND_SPAN / DECODER_BLOCK_TOKENS,
-    BACKEND_QUERIES_MAX = 6,    /* queries that share one pass over keys and values */
+    BACKEND_QUERIES_MAX = 6, /* queries that share one pass over keys and values */
     BACKEND_HEAD_DIM_MAX = 256
 };
 
@@ -46,13 +46,14 @@ struct backend_matrix {
     uint8_t *data;
 };
 
-/* Quantised activations, [tokens] rows: per block of 32 the scale d = max|x| / 127, q = x / d rounded to nearest even. */
+/* Quantised activations, [tokens] rows: per block of 32 the scale d = max|x| / 127, q = x / d rounded to nearest even.
+ */
 struct backend_act {
     size_t columns;
-    int8_t *q;      /* [tokens][columns] */
-    float *d;       /* [tokens][columns / 32] */
-    float *dsum;    /* [tokens][columns / 32]: d · (float)sum */
-    int32_t *sum;   /* [tokens][columns / 32]: Σ q */
+    int8_t *q;    /* [tokens][columns] */
+    float *d;     /* [tokens][columns / 32] */
+    float *dsum;  /* [tokens][columns / 32]: d · (float)sum */
+    int32_t *sum; /* [tokens][columns / 32]: Σ q */
 };
 
 /* Where one layer's keys and values of one kv head lie inside every block of the pool:
@@ -62,7 +63,7 @@ struct backend_kv {
     size_t block_bytes;
     enum decoder_kv_type type;
     size_t head_dim;
-    size_t head_dim_padded; /* a multiple of 16 */
+    size_t head_dim_padded;                        /* a multiple of 16 */
     size_t keys, values, key_scales, value_scales; /* offsets in the block */
 };
 
@@ -85,9 +86,9 @@ struct backend_matmul {
     const float *x;                /* for float weights: [tokens][x_stride] */
     size_t x_stride;
     size_t token_first, token_last;
-    float *y;                      /* y[token · y_stride + row] */
+    float *y; /* y[token · y_stride + row] */
     size_t y_stride;
-    bool add;                      /* y += instead of y = */
+    bool add; /* y += instead of y = */
 };
 
 struct backend {

@@ -105,8 +105,14 @@ static void take_memory(struct decoder *decoder)
 static void layout_hash(const struct decoder *decoder, const struct model_desc *desc, uint8_t out[32])
 {
     uint8_t numbers[64];
-    const uint64_t values[] = {(uint64_t)decoder->config.kv_type, DECODER_BLOCK_TOKENS, BACKEND_SPAN, desc->layers,
-                               desc->kv_heads, desc->head_dim, desc->rope_dim, 1 /* version of the layout */};
+    const uint64_t values[] = {(uint64_t)decoder->config.kv_type,
+                               DECODER_BLOCK_TOKENS,
+                               BACKEND_SPAN,
+                               desc->layers,
+                               desc->kv_heads,
+                               desc->head_dim,
+                               desc->rope_dim,
+                               1 /* version of the layout */};
     for (size_t i = 0; i < COUNT_OF(values); i++)
         store_u64le(numbers + 8 * i, values[i]);
     const struct bytes parts[] = {BYTES_LITERAL("shoal kv layout"), bytes_of(desc->hash, sizeof desc->hash),
@@ -269,8 +275,8 @@ static void add_tiles(struct decoder *decoder, uint32_t row, size_t token, uint3
     const size_t per_kv = decoder->shape.q_heads / decoder->shape.kv_heads;
     const uint32_t each = (uint32_t)MAX_OF(BACKEND_QUERIES_MAX / per_kv, (size_t)1);
     for (uint32_t i = 0; i < count; i += each)
-        decoder->tiles[decoder->tiles_count++] = (struct decoder_tile){
-            .row = row, .token = (uint32_t)token + i, .count = MIN_OF(each, count - i)};
+        decoder->tiles[decoder->tiles_count++] =
+            (struct decoder_tile){.row = row, .token = (uint32_t)token + i, .count = MIN_OF(each, count - i)};
 }
 
 /* Extends the slots' tables and lists tokens, tiles and wanted rows. */

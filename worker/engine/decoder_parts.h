@@ -28,8 +28,8 @@ struct decoder_tile {
 
 /* One thread's own memory. */
 struct decoder_thread {
-    float *normed;           /* [DECODER_PRIVATE_TOKENS][columns_max] */
-    struct backend_act act;  /* [DECODER_PRIVATE_TOKENS][columns_max] */
+    float *normed;          /* [DECODER_PRIVATE_TOKENS][columns_max] */
+    struct backend_act act; /* [DECODER_PRIVATE_TOKENS][columns_max] */
     struct sampler sampler;
 };
 
@@ -45,7 +45,7 @@ struct decoder {
     struct decoder_info info;
     double *frequencies; /* [rope_dim / 2] */
     float query_scale;
-    size_t columns_max;  /* of any matrix */
+    size_t columns_max; /* of any matrix */
 
     /* Slots: the block tables. */
     uint32_t *tables;      /* [slots][blocks_per_slot_max] */
@@ -57,25 +57,25 @@ struct decoder {
     const struct plan *plan;
     struct plan_result *result;
     size_t tokens;
-    uint32_t *token_id;    /* [tokens_max] */
+    uint32_t *token_id; /* [tokens_max] */
     uint32_t *token_position;
     uint32_t *token_row;
     struct decoder_tile *tiles; /* [tokens_max] */
     size_t tiles_count;
-    uint32_t *wanted;      /* [slots]: rows that want a token */
+    uint32_t *wanted; /* [slots]: rows that want a token */
     size_t wanted_count;
     _Atomic size_t *counters; /* one per phase that deals dynamically */
     size_t counters_count;
-    _Atomic int failed;       /* the first enum status of a lost group */
+    _Atomic int failed; /* the first enum status of a lost group */
 
     /* Activations of a step; shared ones are seen by all ranks of the stage. */
-    float *x;       /* shared [tokens_max][hidden] */
-    float *attended; /* shared [tokens_max][q_heads · head_dim] */
-    float *gate;    /* shared [tokens_max][ffn] */
-    float *logits;  /* shared [slots][vocab]; last stage */
-    float *normed;  /* [tokens_max][hidden] */
-    float *q, *k, *v; /* [tokens_max][rows of the slice] */
-    float *up;      /* [tokens_max][rows of the slice] */
+    float *x;               /* shared [tokens_max][hidden] */
+    float *attended;        /* shared [tokens_max][q_heads · head_dim] */
+    float *gate;            /* shared [tokens_max][ffn] */
+    float *logits;          /* shared [slots][vocab]; last stage */
+    float *normed;          /* [tokens_max][hidden] */
+    float *q, *k, *v;       /* [tokens_max][rows of the slice] */
+    float *up;              /* [tokens_max][rows of the slice] */
     float *cosines, *sines; /* [tokens_max][rope_dim / 2] */
     struct backend_act act; /* [tokens_max][columns_max] */
     struct decoder_thread *thread;

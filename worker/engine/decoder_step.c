@@ -105,10 +105,9 @@ static struct input prepare(struct walk *walk, const float *x, size_t columns, s
     float *normed = private ? own->normed : decoder->normed;
     if (private || walk->thread == 0)
         act->columns = columns;
-    const struct backend_act view = {
-        .columns = columns, .q = act->q, .d = act->d, .dsum = act->dsum, .sum = act->sum};
-    const struct pool_range range = private ? (struct pool_range){0, tokens}
-                                            : pool_share(tokens, walk->thread, walk->threads);
+    const struct backend_act view = {.columns = columns, .q = act->q, .d = act->d, .dsum = act->dsum, .sum = act->sum};
+    const struct pool_range range =
+        private ? (struct pool_range){0, tokens} : pool_share(tokens, walk->thread, walk->threads);
     for (size_t token = range.first; token < range.last; token++) {
         const float *row = x + token * columns;
         if (norm != NULL) {
@@ -138,7 +137,8 @@ static void multiply(struct walk *walk, const struct input *input, size_t tokens
     size_t packs = 0;
     for (size_t i = 0; i < products_count; i++)
         packs += products[i].matrix->packs;
-    struct dealer dealer = deal(walk, packs, MAX_OF(packs / (walk->threads * 8), (size_t)1), many_tokens(walk->decoder));
+    struct dealer dealer =
+        deal(walk, packs, MAX_OF(packs / (walk->threads * 8), (size_t)1), many_tokens(walk->decoder));
     struct pool_range range;
     while (deal_next(&dealer, &range)) {
         size_t begin = 0;
@@ -202,7 +202,8 @@ static void rotate_and_store(struct decoder *decoder, size_t layer, size_t token
 static void attend_queries(struct decoder *decoder, const struct backend_kv *view, const uint32_t *table,
                            const struct backend_query *queries, float *const *outs, size_t count)
 {
-    _Alignas(64) float acc[BACKEND_QUERIES_MAX][BACKEND_HEAD_DIM_MAX], next_acc[BACKEND_QUERIES_MAX][BACKEND_HEAD_DIM_MAX];
+    _Alignas(64) float acc[BACKEND_QUERIES_MAX][BACKEND_HEAD_DIM_MAX],
+        next_acc[BACKEND_QUERIES_MAX][BACKEND_HEAD_DIM_MAX];
     struct backend_partial total[BACKEND_QUERIES_MAX], next[BACKEND_QUERIES_MAX];
     for (size_t i = 0; i < count; i++) {
         total[i].acc = acc[i];

@@ -51,8 +51,8 @@ enum status kvpool_open(struct kvpool *pool, const struct kvpool_shape *shape, u
                          pool->block_bytes);
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
-        return error_set_errno(error, STATUS_NO_MEMORY, errno, "There is no memory for %u KV blocks (%zu bytes)", blocks,
-                               bytes);
+        return error_set_errno(error, STATUS_NO_MEMORY, errno, "There is no memory for %u KV blocks (%zu bytes)",
+                               blocks, bytes);
     (void)madvise(memory, bytes, MADV_HUGEPAGE);
     pool->memory = memory;
     pool->view.blocks = memory;

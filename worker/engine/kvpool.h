@@ -1,8 +1,8 @@
 /* kvpool: the paged memory of keys and values of one rank's stage.
  *
  * A block holds 16 tokens of all the stage's layers and the rank's kv heads, contiguously:
- *   block[layer][kv head]{ keys [head_dim][16], values [16][head_dim_padded], int8: key scales [16], value scales [16] }
- * so that (block, layer, kv head) is one range of bytes: the unit of checksums and pulls. Every unit starts at a
+ *   block[layer][kv head]{ keys [head_dim][16], values [16][head_dim_padded], int8: key scales [16], value scales [16]
+ * } so that (block, layer, kv head) is one range of bytes: the unit of checksums and pulls. Every unit starts at a
  * multiple of 64 bytes. Who uses which block is not known here: plans say it. Opening fails with NO_MEMORY. */
 #ifndef SHOAL_WORKER_ENGINE_KVPOOL_H
 #define SHOAL_WORKER_ENGINE_KVPOOL_H

@@ -14,12 +14,12 @@
 struct prefix {
     struct sampler *sampler;
     const float *logits;
-    size_t limit;     /* top_k, or the vocabulary */
+    size_t limit; /* top_k, or the vocabulary */
     size_t count;
     unsigned batch;
     float temperature;
-    float top;        /* the largest logit */
-    float floor;      /* logits ≥ this are in the prefix */
+    float top;   /* the largest logit */
+    float floor; /* logits ≥ this are in the prefix */
 };
 
 void sampler_open(struct sampler *sampler, size_t vocab)

@@ -57,8 +57,8 @@ static enum status check_model(const struct model_desc *desc, struct error *erro
         return error_set(error, STATUS_UNSUPPORTED, "Heads of %zu with %zu rotated are not supported (even, up to %d).",
                          desc->head_dim, desc->rope_dim, BACKEND_HEAD_DIM_MAX);
     if (desc->kv_heads == 0 || desc->q_heads % desc->kv_heads != 0)
-        return error_set(error, STATUS_UNSUPPORTED, "%zu query heads on %zu key heads are not supported.", desc->q_heads,
-                         desc->kv_heads);
+        return error_set(error, STATUS_UNSUPPORTED, "%zu query heads on %zu key heads are not supported.",
+                         desc->q_heads, desc->kv_heads);
     enum status status = check_tensor(&desc->embedding, "The embedding", error);
     if (status == STATUS_OK)
         status = check_tensor(&desc->output, "The output matrix", error);
@@ -91,8 +91,7 @@ enum status weights_slices(const struct model_desc *desc, const struct group *gr
                                     .ffn = deal_rows(desc->ffn, group),
                                     .embedding = group->stage == 0};
     slices.kv_heads.first = slices.q_heads.first / per_kv;
-    slices.kv_heads.count =
-        (slices.q_heads.first + slices.q_heads.count - 1) / per_kv + 1 - slices.kv_heads.first;
+    slices.kv_heads.count = (slices.q_heads.first + slices.q_heads.count - 1) / per_kv + 1 - slices.kv_heads.first;
     if (group_is_last_stage(group))
         slices.vocab = deal_rows(desc->vocab_size, group);
     *out = slices;
@@ -169,9 +168,8 @@ static void pack_one(const struct job *job, size_t pack)
     const uint8_t *rows[BACKEND_PACK];
     for (size_t o = 0; o < BACKEND_PACK; o++) {
         const size_t row = pack * BACKEND_PACK + o;
-        rows[o] = row < job->matrix.rows
-                      ? tensor->data + source_row(job, job->row_first + row) * row_bytes(tensor)
-                      : NULL;
+        rows[o] =
+            row < job->matrix.rows ? tensor->data + source_row(job, job->row_first + row) * row_bytes(tensor) : NULL;
     }
     uint8_t *to = job->matrix.data + pack * job->matrix.pack_bytes;
     if (backend_type_is_integer(tensor->type))
@@ -298,9 +296,9 @@ static void build(struct builder *builder, const struct weights_slices *slices, 
     }
     if (slices->embedding) {
         const bool shared = desc->output.data == desc->embedding.data && slices->vocab.count == desc->vocab_size;
-        weights->embedding = shared ? weights->output
-                                    : add_matrix(builder, &desc->embedding, (struct group_slice){0, desc->vocab_size},
-                                                 false);
+        weights->embedding =
+            shared ? weights->output
+                   : add_matrix(builder, &desc->embedding, (struct group_slice){0, desc->vocab_size}, false);
     }
 }
 
@@ -340,8 +338,7 @@ static void pack_jobs(void *context, unsigned thread)
 enum status weights_open(struct weights *weights, const struct model_desc *desc, const struct weights_slices *slices,
                          struct pool *pool, struct error *error)
 {
-    *weights = (struct weights){.slices = *slices,
-                                .layer = mem_new_array(struct weights_layer, slices->layers.count)};
+    *weights = (struct weights){.slices = *slices, .layer = mem_new_array(struct weights_layer, slices->layers.count)};
     struct builder builder = {.desc = desc};
     build(&builder, slices, weights);
     weights->slab_bytes = (builder.used + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;

@@ -25,8 +25,8 @@ struct weights_slices {
 };
 
 struct weights_layer {
-    const float *attn_norm, *ffn_norm;              /* [hidden] */
-    const float *q_bias, *k_bias, *v_bias;          /* [rows of the slice] or NULL */
+    const float *attn_norm, *ffn_norm;     /* [hidden] */
+    const float *q_bias, *k_bias, *v_bias; /* [rows of the slice] or NULL */
     struct backend_matrix q, k, v, o, gate, up, down;
 };
 

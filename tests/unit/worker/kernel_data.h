@@ -81,7 +81,8 @@ struct packed {
 
 static inline struct packed packed_of(const struct model_tensor *tensor)
 {
-    struct packed packed = {.memory = mem_alloc(weights_matrix_bytes(tensor->type, tensor->rows, tensor->columns) + 64)};
+    struct packed packed = {.memory =
+                                mem_alloc(weights_matrix_bytes(tensor->type, tensor->rows, tensor->columns) + 64)};
     uint8_t *aligned = packed.memory + (64 - (uintptr_t)packed.memory % 64) % 64;
     weights_pack(tensor, aligned, &packed.matrix);
     return packed;
@@ -94,7 +95,7 @@ static inline struct backend_act act_new(size_t tokens, size_t columns)
                                 .q = mem_new_array(int8_t, tokens * columns),
                                 .d = mem_new_array(float, tokens *blocks),
                                 .dsum = mem_new_array(float, tokens *blocks),
-                                .sum = mem_new_array(int32_t, tokens *blocks)};
+                                .sum = mem_new_array(int32_t, tokens * blocks)};
 }
 
 static inline void act_free(struct backend_act *act)

@@ -32,7 +32,8 @@ static inline struct model_tensor random_model_tensor(struct random_model *model
 }
 
 /* A norm's weights around 1, or a bias around 0. */
-static inline struct model_tensor random_model_vector(struct random_model *model, struct rng *rng, size_t n, float center)
+static inline struct model_tensor random_model_vector(struct random_model *model, struct rng *rng, size_t n,
+                                                      float center)
 {
     struct model_tensor tensor = random_model_tensor(model, rng, MODEL_F32, 1, n);
     for (size_t i = 0; i < n; i++) {
@@ -43,7 +44,8 @@ static inline struct model_tensor random_model_vector(struct random_model *model
 }
 
 /* types: of q, k, v, o, gate, up, down, output, in turn; embedding has the output's type. */
-static inline struct random_model *random_model_new(uint64_t seed, const enum model_type types[8], bool tied, bool biases)
+static inline struct random_model *random_model_new(uint64_t seed, const enum model_type types[8], bool tied,
+                                                    bool biases)
 {
     struct random_model *model = mem_new(struct random_model);
     struct rng rng;

@@ -1,10 +1,11 @@
 /* A stream's logits are a function of (weights, ids) and nothing else: equal bits whatever the chunks of its prompt,
  * its company in the batch, the threads, the CPU path, the ranks and the stages. And plans that break the decoder's
  * bounds are refused before anything happens. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "tests/unit/worker/random_model.h"
@@ -35,8 +36,8 @@ static void prompt_ids(uint64_t seed, uint32_t *ids, size_t count)
 
 /* The logits behind the prompt and behind each of MORE further tokens: [MORE + 1][RANDOM_VOCAB]. With `company`, three
  * other streams are prefilled and decoded in the same steps. */
-static void run_stream(const struct model_desc *desc, const struct runner_options *options, uint32_t chunk, bool company,
-                       float *logits)
+static void run_stream(const struct model_desc *desc, const struct runner_options *options, uint32_t chunk,
+                       bool company, float *logits)
 {
     struct runner runner = runner_open(desc, options);
     uint32_t ids[PROMPT + MORE], other[PROMPT];
@@ -98,11 +99,16 @@ struct variant {
 static void check_variants(const enum model_type types[8], enum decoder_kv_type kv_type, bool tied, bool biases)
 {
     static const struct variant variants[] = {
-        {"token by token", 1, false, 1, 1, 1},   {"chunks of 7", 7, false, 1, 1, 1},
-        {"chunks of 100", 100, false, 2, 1, 1},  {"in company", 37, true, 1, 1, 1},
-        {"three threads", PROMPT, true, 3, 1, 1}, {"two ranks", PROMPT, false, 1, 2, 1},
-        {"three ranks", 64, true, 2, 3, 1},      {"two stages", 50, false, 1, 1, 2},
-        {"2 x 2", 90, true, 1, 2, 2},            {"2 x 3, two threads each", PROMPT, false, 2, 2, 3},
+        {"token by token", 1, false, 1, 1, 1},
+        {"chunks of 7", 7, false, 1, 1, 1},
+        {"chunks of 100", 100, false, 2, 1, 1},
+        {"in company", 37, true, 1, 1, 1},
+        {"three threads", PROMPT, true, 3, 1, 1},
+        {"two ranks", PROMPT, false, 1, 2, 1},
+        {"three ranks", 64, true, 2, 3, 1},
+        {"two stages", 50, false, 1, 1, 2},
+        {"2 x 2", 90, true, 1, 2, 2},
+        {"2 x 3, two threads each", PROMPT, false, 2, 2, 3},
     };
     struct random_model *model = random_model_new(7, types, tied, biases);
     struct runner_options options = plain_options();
@@ -157,8 +163,7 @@ static void test_rope_layouts_are_one_model(void **state)
             const bool vector = sources[t]->rows == 1;
             const size_t rows = vector ? sources[t]->columns : sources[t]->rows;
             const size_t bytes =
-                vector ? 4
-                       : sources[t]->columns / BACKEND_BLOCK * model_type_block_bytes(sources[t]->type);
+                vector ? 4 : sources[t]->columns / BACKEND_BLOCK * model_type_block_bytes(sources[t]->type);
             for (size_t row = 0; row < rows; row++) {
                 const size_t i = row % RANDOM_HEAD_DIM, half = RANDOM_HEAD_DIM / 2;
                 const size_t pair = row - i + (i < half ? 2 * i : 2 * (i - half) + 1);
@@ -222,15 +227,20 @@ static void test_bad_plans_are_refused_and_change_nothing(void **state)
     (void)state;
     struct fixture fixture = fixture_open();
     uint32_t ids[64] = {1, 2, 3}, blocks[] = {4, 2, 5, 1}, bad_block[] = {6}, bad_id[] = {RANDOM_VOCAB};
-    const struct plan_row good = {
-        .slot = 0, .reset = true, .count = 3, .ids = ids, .new_blocks = blocks, .new_blocks_count = 1, .want_token = true};
+    const struct plan_row good = {.slot = 0,
+                                  .reset = true,
+                                  .count = 3,
+                                  .ids = ids,
+                                  .new_blocks = blocks,
+                                  .new_blocks_count = 1,
+                                  .want_token = true};
     struct plan_row bad[8];
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         bad[i] = good;
     bad[0].slot = 2;
     bad[1].count = 0;
-    bad[2].new_blocks_count = 0;  /* no room for the tokens */
-    bad[3].new_blocks_count = 4;  /* more than a slot may have */
+    bad[2].new_blocks_count = 0; /* no room for the tokens */
+    bad[3].new_blocks_count = 4; /* more than a slot may have */
     bad[4].new_blocks = bad_block;
     bad[5].ids = bad_id;
     bad[5].count = 1;
@@ -265,8 +275,13 @@ static void test_copied_blocks_hold_the_same_tokens(void **state)
     uint32_t ids[20], own[] = {0, 3}, shared[] = {0, 5};
     float want[RANDOM_VOCAB], got[RANDOM_VOCAB];
     prompt_ids(4, ids, COUNT_OF(ids));
-    const struct plan_row whole = {
-        .slot = 0, .reset = true, .count = 20, .ids = ids, .new_blocks = own, .new_blocks_count = 2, .want_token = true};
+    const struct plan_row whole = {.slot = 0,
+                                   .reset = true,
+                                   .count = 20,
+                                   .ids = ids,
+                                   .new_blocks = own,
+                                   .new_blocks_count = 2,
+                                   .want_token = true};
     struct plan plan = {.epoch = 1, .step = 1, .rows = &whole, .rows_count = 1, .tokens = 20};
     assert_int_equal(run_plan(fixture.decoder, &plan, want), STATUS_OK);
     const struct plan_copy copy = {.from = 3, .to = 5};

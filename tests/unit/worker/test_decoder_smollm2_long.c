@@ -1,10 +1,11 @@
 /* The demo model (SmolLM2-135M, Q4_1) against a float64 reference on its dequantised weights. The engine quantises
  * activations to 8 bits, so the tolerances are those that shared data states for such arithmetic: teacher-forced greedy
  * equal wherever the margin is at least 0.4, logits within 2.0 and rms within 1.0, mean NLL within 0.01. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "tests/support/shared_data.h"
@@ -44,12 +45,8 @@ static bool find(const char *name, char path[SHARED_DATA_PATH_MAX])
 
 static struct runner open_demo(uint32_t slots, uint32_t context, enum decoder_kv_type kv_type)
 {
-    const struct runner_options options = {.ranks = 1,
-                                           .stages = 1,
-                                           .slots = slots,
-                                           .context = context,
-                                           .tokens_max = 1024,
-                                           .kv_type = kv_type};
+    const struct runner_options options = {
+        .ranks = 1, .stages = 1, .slots = slots, .context = context, .tokens_max = 1024, .kv_type = kv_type};
     return runner_open(demo, &options);
 }
 
@@ -211,7 +208,8 @@ static void test_perplexity_is_within_a_hundredth(void **state)
     struct json *json = golden_json(buf_text(&text), text.length);
     size_t count, counted = 0;
     uint32_t *ids = golden_ids(json_get(json, "ids"), &count);
-    const double want = json_number(json_get(json_get(json_get(json, "results"), "reference_float64"), "mean_nll"), 0.0);
+    const double want =
+        json_number(json_get(json_get(json_get(json, "results"), "reference_float64"), "mean_nll"), 0.0);
     const uint32_t windows = (uint32_t)((count + WINDOW - 1) / WINDOW);
     struct runner runner = open_demo(windows, WINDOW, DECODER_KV_F16);
     float *logits = mem_new_array(float, windows *(size_t)VOCAB);

@@ -1,10 +1,11 @@
 /* The decoder against references that it shares no code with: stories260K in fp32, fp16 and bf16 (numpy float64 on the
  * rounded weights), and the story that its authors published. Float weights and float KV: logits within 1e-3, greedy
  * ids equal up to the first step whose margin is below 0.002 (the references' own margin of doubt). */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "tests/support/shared_data.h"

@@ -1,9 +1,10 @@
 /* Groups and the pool under them: slices cover everything once, barriers let nobody through early, members of an
  * in-process group see each other's writes and each other's activations. Run under TSan too. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "base/check.h"

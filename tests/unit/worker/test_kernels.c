@@ -1,10 +1,11 @@
 /* The promise of engine.md, Numbers: plain C, AVX2 and AVX-512 give equal bits, whatever the number of tokens and the
  * range of outputs; and all are near a float64 oracle, within what the order of rounding explains. Every path that this
  * machine has runs. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "tests/unit/worker/kernel_data.h"
@@ -212,7 +213,7 @@ static void test_quantisation_rounds_to_nearest(void **state)
     rng_init(&rng, 4);
     enum { COLUMNS = 32 * 40 };
     float *x = random_floats(&rng, COLUMNS, 5.0f);
-    memset(x, 0, 32 * sizeof *x); /* a block of zeros */
+    memset(x, 0, 32 * sizeof *x);  /* a block of zeros */
     for (int i = 0; i < 32; i++) { /* scale exactly 1: halves are ties */
         x[32 + i] = (float)i - 15.5f;
         x[64 + i] = i == 0 ? 1e-42f : 1e-40f; /* denormals are zeros */
@@ -397,8 +398,7 @@ static void test_half_conversions_are_exact_and_round_to_even(void **state)
     for (uint32_t h = 0; h < 0x7c00; h++) {
         const uint16_t half = (uint16_t)h;
         const int exponent = (int)(h >> 10);
-        const double oracle =
-            exponent == 0 ? ldexp(h & 1023, -24) : ldexp((double)((h & 1023) + 1024), exponent - 25);
+        const double oracle = exponent == 0 ? ldexp(h & 1023, -24) : ldexp((double)((h & 1023) + 1024), exponent - 25);
         assert_true((double)half_to_float(half) == oracle);
         assert_int_equal(half_from_float(half_to_float(half)), half);
         assert_int_equal(half_from_float(-half_to_float(half)), half | 0x8000);

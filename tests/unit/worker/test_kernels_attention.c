@@ -1,9 +1,10 @@
 /* Attention's kernels: equal bits on all paths, alone or with other queries, for every KV type; near a float64 oracle
  * over the rounded keys and values; blind to whatever lies behind a query's position, NaN included. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "tests/unit/worker/kernel_data.h"
@@ -86,8 +87,10 @@ static float rounded(const struct backend_kv *view, const struct memory *memory,
 
 static void check_stored(const struct backend_kv *view, const struct memory *memory)
 {
-    static const double errors[] = {
-        [DECODER_KV_F32] = 0.0, [DECODER_KV_F16] = 0x1p-11, [DECODER_KV_BF16] = 0x1p-8, [DECODER_KV_INT8] = 0.5 / 126.9};
+    static const double errors[] = {[DECODER_KV_F32] = 0.0,
+                                    [DECODER_KV_F16] = 0x1p-11,
+                                    [DECODER_KV_BF16] = 0x1p-8,
+                                    [DECODER_KV_INT8] = 0.5 / 126.9};
     for (size_t p = 0; p < POSITIONS; p += 13) {
         for (size_t d = 0; d < view->head_dim; d++) {
             const double k = (double)memory->keys[p * view->head_dim + d];

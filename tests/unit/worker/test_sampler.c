@@ -1,9 +1,10 @@
 /* The sampler: Hugging Face's order of processors, candidates by (logit descending, id ascending), draws that are a
  * pure function of (seed, choice, position); and the distributions of shared data, by chi-square. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "tests/support/shared_data.h"
@@ -175,10 +176,9 @@ static void check_distribution(struct sampler *sampler, const float *logits, con
     const struct json *dist = json_get(line, "dist");
     static uint32_t counts[512];
     memset(counts, 0, sizeof counts);
-    const struct plan_sampling sampling =
-        sampling_of((float)json_number(json_get(line, "temperature"), 0.0),
-                    (uint32_t)json_integer(json_get(line, "top_k"), 0),
-                    (float)json_number(json_get(line, "top_p"), 1.0), 0.0f, 42);
+    const struct plan_sampling sampling = sampling_of((float)json_number(json_get(line, "temperature"), 0.0),
+                                                      (uint32_t)json_integer(json_get(line, "top_k"), 0),
+                                                      (float)json_number(json_get(line, "top_p"), 1.0), 0.0f, 42);
     for (uint32_t i = 0; i < DRAWS; i++)
         counts[draw(sampler, logits, sampling, i)]++;
     double chi = 0.0, seen = 0.0, mass = 0.0, freedom = 0.0;

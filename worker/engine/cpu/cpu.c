@@ -11,7 +11,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <xmmintrin.h>
+#include <immintrin.h>
 
 enum {
     LEAF1_ECX_FMA = 1u << 12,
@@ -50,8 +50,7 @@ static void detect(bool *avx2, bool *avx512)
         return;
     *avx2 = (b & LEAF7_EBX_AVX2) != 0;
     const unsigned need7 = LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL;
-    *avx512 = *avx2 && (b & need7) == need7 && (c & LEAF7_ECX_AVX512VNNI) != 0 &&
-              (xcr0() & XCR0_AVX512) == XCR0_AVX512;
+    *avx512 = *avx2 && (b & need7) == need7 && (c & LEAF7_ECX_AVX512VNNI) != 0 && (xcr0() & XCR0_AVX512) == XCR0_AVX512;
 }
 
 unsigned cpu_float_mode(void)

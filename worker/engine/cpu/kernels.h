@@ -1,7 +1,8 @@
 /* kernels: the body of every CPU path: one text, compiled once per instruction set.
  *
  * A path file includes its vec_*.h (16 lanes and the integer tiles) and then this, and exports KERNEL_TABLE. The
- * algorithms and the order of every sum are written here once, so that the paths can't drift apart. Functions are static. */
+ * algorithms and the order of every sum are written here once, so that the paths can't drift apart. Functions are
+ * static. */
 #ifndef SHOAL_WORKER_ENGINE_CPU_KERNELS_H
 #define SHOAL_WORKER_ENGINE_CPU_KERNELS_H
 
@@ -50,7 +51,8 @@ KERNEL_INLINE vf16 vf_exp(vf16 x)
 {
     const vf16 shifted = vf_fma(x, vf_set1(0x1.715476p+0f), vf_set1(MAGIC));
     const vf16 n = vf_sub(shifted, vf_set1(MAGIC));
-    vf16 r = vf_fma(n, vf_set1(-0x1.62e4p-1f), x); /* ln 2 in two parts; the first has 15 bits, so n times it is exact */
+    vf16 r =
+        vf_fma(n, vf_set1(-0x1.62e4p-1f), x); /* ln 2 in two parts; the first has 15 bits, so n times it is exact */
     r = vf_fma(n, vf_set1(-0x1.7f7d1cp-20f), r);
     vf16 p = vf_set1(1.0f / 5040);
     p = vf_fma(p, r, vf_set1(1.0f / 720));
@@ -401,7 +403,7 @@ struct attend {
     const uint32_t *table;
     panel_function *function;
     size_t queries;
-    size_t count[BACKEND_QUERIES_MAX];  /* positions of the span that the query sees */
+    size_t count[BACKEND_QUERIES_MAX];   /* positions of the span that the query sees */
     float *weights[BACKEND_QUERIES_MAX]; /* [BACKEND_SPAN] */
 };
 

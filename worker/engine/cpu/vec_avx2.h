@@ -209,8 +209,8 @@ KERNEL_INLINE void block_sums_q4(const int tokens, const uint8_t *w, const int8_
     KERNEL_ROLLED
     for (int j = 0; j < 4; j++) {
         const __m256i raw_low = load_256(w + 64 * j), raw_high = load_256(w + 64 * j + 32);
-        add_group(tokens, _mm256_and_si256(raw_low, nibble), _mm256_and_si256(raw_high, nibble), a + 4 * j, a_stride, low,
-                  high);
+        add_group(tokens, _mm256_and_si256(raw_low, nibble), _mm256_and_si256(raw_high, nibble), a + 4 * j, a_stride,
+                  low, high);
         if (tokens <= 4)
             add_group(tokens, _mm256_and_si256(_mm256_srli_epi16(raw_low, 4), nibble),
                       _mm256_and_si256(_mm256_srli_epi16(raw_high, 4), nibble), a + 16 + 4 * j, a_stride, low, high);
@@ -247,12 +247,14 @@ KERNEL_INLINE void tile_q4(const int tokens, const int with_min, const uint8_t *
             acc[t].low = scaled_sums(acc[t].low, d.low, act->d[at], sums_low);
             acc[t].high = scaled_sums(acc[t].high, d.high, act->d[at], sums_high);
             if (with_min)
-                acc[t] = vf_fma(vf_load_f16((const uint16_t *)(const void *)(pack + 32)), vf_set1(act->dsum[at]), acc[t]);
+                acc[t] =
+                    vf_fma(vf_load_f16((const uint16_t *)(const void *)(pack + 32)), vf_set1(act->dsum[at]), acc[t]);
         }
     }
 }
 
-KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct backend_act *act, size_t token, vf16 *acc)
+KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct backend_act *act, size_t token,
+                           vf16 *acc)
 {
     const size_t blocks = act->columns / 32;
     const __m256i ones = _mm256_set1_epi16(1);

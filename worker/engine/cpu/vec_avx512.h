@@ -171,8 +171,8 @@ KERNEL_INLINE void tile_q4(const int tokens, const int with_min, const uint8_t *
         __m512i sums[VEC_TILE_Q4];
         KERNEL_UNROLL
         for (int t = 0; t < tokens; t++)
-            sums[t] = with_min ? _mm512_setzero_si512()
-                               : _mm512_set1_epi32(-8 * act->sum[(token + (size_t)t) * blocks + b]);
+            sums[t] =
+                with_min ? _mm512_setzero_si512() : _mm512_set1_epi32(-8 * act->sum[(token + (size_t)t) * blocks + b]);
         KERNEL_UNROLL
         for (int j = 0; j < 4; j++) {
             const __m512i raw = _mm512_loadu_si512(w + 64 * j);
@@ -191,12 +191,14 @@ KERNEL_INLINE void tile_q4(const int tokens, const int with_min, const uint8_t *
             const size_t at = (token + (size_t)t) * blocks + b;
             acc[t] = scaled_sums(acc[t], d, act->d[at], sums[t]);
             if (with_min)
-                acc[t] = vf_fma(vf_load_f16((const uint16_t *)(const void *)(pack + 32)), vf_set1(act->dsum[at]), acc[t]);
+                acc[t] =
+                    vf_fma(vf_load_f16((const uint16_t *)(const void *)(pack + 32)), vf_set1(act->dsum[at]), acc[t]);
         }
     }
 }
 
-KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct backend_act *act, size_t token, vf16 *acc)
+KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct backend_act *act, size_t token,
+                           vf16 *acc)
 {
     const size_t blocks = act->columns / 32;
     const __m512i bias = _mm512_set1_epi8(-128);
@@ -210,8 +212,8 @@ KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct b
             const __m512i w = _mm512_xor_si512(_mm512_loadu_si512(pack + 32 + 64 * j), bias);
             KERNEL_UNROLL
             for (int t = 0; t < tokens; t++)
-                sums[t] = _mm512_dpbusd_epi32(
-                    sums[t], w, broadcast_4(act->q + ((token + (size_t)t) * blocks + b) * 32 + 4 * j));
+                sums[t] = _mm512_dpbusd_epi32(sums[t], w,
+                                              broadcast_4(act->q + ((token + (size_t)t) * blocks + b) * 32 + 4 * j));
         }
         const vf16 d = vf_load_f16((const uint16_t *)(const void *)pack);
         KERNEL_UNROLL

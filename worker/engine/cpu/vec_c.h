@@ -230,12 +230,14 @@ KERNEL_INLINE void tile_q4(const int tokens, const int with_min, const uint8_t *
             block_dot_q4(pack + bytes - 256, act->q + at * 32, sums);
             acc[t] = vf_scaled_sums(acc[t], d, act->d[at], sums, with_min ? 0 : 8 * act->sum[at]);
             if (with_min)
-                acc[t] = vf_fma(vf_load_f16((const uint16_t *)(const void *)(pack + 32)), vf_set1(act->dsum[at]), acc[t]);
+                acc[t] =
+                    vf_fma(vf_load_f16((const uint16_t *)(const void *)(pack + 32)), vf_set1(act->dsum[at]), acc[t]);
         }
     }
 }
 
-KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct backend_act *act, size_t token, vf16 *acc)
+KERNEL_INLINE void tile_q8(const int tokens, const uint8_t *pack, const struct backend_act *act, size_t token,
+                           vf16 *acc)
 {
     const size_t blocks = act->columns / 32;
     for (size_t b = 0; b < blocks; b++, pack += 544) {
