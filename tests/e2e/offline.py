@@ -10,10 +10,25 @@ import dataclasses
 import json
 import os
 import subprocess
+from pathlib import Path
 
-from tests.e2e.cluster import BIN
+import pytest
+
+from tests.e2e.cluster import BIN, ROOT
 
 TIMEOUT_S = 600
+
+
+def shared(name):
+    """A path in the shared data, which a user doesn't have: the test is skipped then."""
+    path = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared/data") / name
+    if not path.exists():
+        pytest.skip("no shared data here (set SHOAL_SHARED_DATA)")
+    return path
+
+
+def read_jsonl(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def shoal_run(model, *options, lines=None, text=None, environment=None, timeout=TIMEOUT_S):

@@ -20,8 +20,8 @@ from tiny_model import TEMPLATE, Shape, TinyModel  # noqa: E402
 FLOAT_MARGIN = 0.002
 # Integer weights: the reference rounds activations to int8 as the engine does, but the numbers that it rounds differ
 # in their last float32 bits, so about one rounding in 50,000 goes the other way. It draws others after it, so such a
-# step differs by as much as int8 rounding does, up to the margin of 0.4 that is known of it; but such steps are rare: 10
-# of 2,500 chose differently (none above 0.12), where plain arithmetic does in 6.5 %, a half-precision cache in 4 %.
+# step differs by as much as int8 rounding does, up to the margin of 0.4 that is known of it. But such steps are rare:
+# 10 of 2,500 chose differently (none above 0.12); plain arithmetic does in 6.5 %, a half-precision cache in 4 %.
 INT8_MARGIN, INT8_SHARE = 0.4, 0.03
 # Rounded keys and values under float weights: half precision moves logits by up to 0.025; bfloat16 is 8 times as
 # coarse, and int8, whose rounding error is 1/127 of a head's largest number over the root of 12, 3 times more.
