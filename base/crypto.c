@@ -89,6 +89,12 @@ void crypto_curve_keypair(uint8_t public_key[CURVE_KEY_BYTES], uint8_t secret_ke
     CHECK(!failed);
 }
 
+void crypto_curve_public(uint8_t public_key[CURVE_KEY_BYTES], const uint8_t secret_key[CURVE_KEY_BYTES])
+{
+    int made = crypto_scalarmult_base(public_key, secret_key);
+    CHECK(made == 0); /* fails for no input */
+}
+
 /* Z85 (ZeroMQ RFC 32): four bytes, big-endian, are five digits in base 85. */
 static const char z85_digits[86] =
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";

@@ -34,6 +34,8 @@ MUST_CHECK enum status crypto_unhex(uint8_t *out, size_t out_length,
                                     const char *hex); /* exactly 2 * out_length digits */
 /* A CURVE25519 key pair as libzmq's CURVE takes it, raw and as Z85 text (40 characters and a zero). */
 void crypto_curve_keypair(uint8_t public_key[CURVE_KEY_BYTES], uint8_t secret_key[CURVE_KEY_BYTES]);
+/* The public key that belongs to a secret one. */
+void crypto_curve_public(uint8_t public_key[CURVE_KEY_BYTES], const uint8_t secret_key[CURVE_KEY_BYTES]);
 void crypto_z85_encode(char out[CURVE_TEXT_BYTES], const uint8_t key[CURVE_KEY_BYTES]);
 MUST_CHECK enum status crypto_z85_decode(uint8_t key[CURVE_KEY_BYTES], const char *text);
 

@@ -61,6 +61,7 @@ enum status identity_read(const char *path, struct identity *out, struct error *
         return status;
     }
     struct identity identity = {0};
+    uint8_t public_key[CURVE_KEY_BYTES];
     const char *public_text = json_text(json_get(root, "public"));
     const char *secret_text = json_text(json_get(root, "secret"));
     if (!take_name(identity.name, sizeof(identity.name), json_get(root, "name")) || public_text == NULL ||
@@ -68,6 +69,9 @@ enum status identity_read(const char *path, struct identity *out, struct error *
         crypto_z85_decode(identity.keys.secret_key, secret_text) != STATUS_OK) {
         status =
             error_set(error, STATUS_INVALID, "%s holds no identity: name, public and secret (Z85) are needed", path);
+    } else if (crypto_curve_public(public_key, identity.keys.secret_key),
+               memcmp(public_key, identity.keys.public_key, CURVE_KEY_BYTES) != 0) {
+        status = error_set(error, STATUS_CORRUPT, "%s: the public key is not the secret one's", path);
     } else {
         *out = identity;
     }
@@ -78,6 +82,9 @@ enum status identity_read(const char *path, struct identity *out, struct error *
 
 enum status identity_create(const char *path, const char *name, struct identity *out, struct error *error)
 {
+    if (name[0] == '\0' || strlen(name) > MEMBER_NAME_MAX) {
+        return error_set(error, STATUS_INVALID, "a name has 1 to %d bytes", MEMBER_NAME_MAX);
+    }
     if (file_exists(path)) {
         return error_set(error, STATUS_EXISTS, "%s is there already", path);
     }
@@ -102,6 +109,7 @@ enum status identity_create(const char *path, const char *name, struct identity 
     }
     crypto_wipe(text.data, text.length);
     crypto_wipe(secret_text, sizeof(secret_text));
+    crypto_wipe(&identity, sizeof(identity));
     buf_free(&text);
     return status;
 }
@@ -128,6 +136,29 @@ static enum status take_member(const char *path, enum member_role role, const st
     return STATUS_OK;
 }
 
+/* The bus tells who speaks by the key alone, and the log by the raft id: neither may be two's. */
+static enum status check_unique(const char *path, const struct members *members, const struct member *fresh,
+                                struct error *error)
+{
+    for (const struct member *other = members->list; other < fresh; other++) {
+        if (memcmp(other->public_key, fresh->public_key, CURVE_KEY_BYTES) == 0) {
+            return error_set(error, STATUS_INVALID, "%s: %s and %s have the same key", path, other->name, fresh->name);
+        }
+        if (other->role != fresh->role) {
+            continue;
+        }
+        if (strcmp(other->name, fresh->name) == 0) {
+            return error_set(error, STATUS_INVALID, "%s: two %s are called %s", path, role_keys[fresh->role],
+                             fresh->name);
+        }
+        if (fresh->role == MEMBER_COORDINATOR && other->raft_id == fresh->raft_id) {
+            return error_set(error, STATUS_INVALID, "%s: %s and %s have the same raft_id", path, other->name,
+                             fresh->name);
+        }
+    }
+    return STATUS_OK;
+}
+
 static enum status take_members(const char *path, const struct json *root, struct members *members, struct error *error)
 {
     const char *cluster_id = json_text(json_get(root, "cluster_id"));
@@ -136,17 +167,26 @@ static enum status take_members(const char *path, const struct json *root, struc
     }
     for (int role = 0; role < MEMBER_ROLE_COUNT; role++) {
         const struct json *list = json_get(root, role_keys[role]);
+        if (list != NULL && json_kind(list) != JSON_ARRAY) {
+            return error_set(error, STATUS_INVALID, "%s: %s must be a list", path, role_keys[role]);
+        }
         for (size_t i = 0; i < json_count(list); i++) {
             if (members->count == MEMBERS_MAX) {
                 return error_set(error, STATUS_LIMIT, "%s: more than %d members", path, MEMBERS_MAX);
             }
-            enum status status =
-                take_member(path, (enum member_role)role, json_at(list, i), &members->list[members->count], error);
+            struct member *fresh = &members->list[members->count];
+            enum status status = take_member(path, (enum member_role)role, json_at(list, i), fresh, error);
+            if (status == STATUS_OK) {
+                status = check_unique(path, members, fresh, error);
+            }
             if (status != STATUS_OK) {
                 return status;
             }
             members->count++;
         }
+    }
+    if (members->count == 0 || members->list[0].role != MEMBER_COORDINATOR) {
+        return error_set(error, STATUS_INVALID, "%s names no coordinator", path);
     }
     return STATUS_OK;
 }

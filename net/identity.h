@@ -1,8 +1,9 @@
 /* net/identity: who a process is and whom it knows: its CURVE key pair and the cluster's members file.
  *
  * `<name>.key` is JSON {"name", "public", "secret"} with Z85 keys, mode 0600; a file that others can read is refused.
+ * So is one whose halves do not belong together.
  * members.json lists coordinators (name, endpoint, key, raft_id), routers, nodes and operators (name, key) and the
- * cluster's id; every process reads it at start. Blocking file access: at start only. */
+ * cluster's id; every process reads it at start. Names are unique within a role, keys and raft ids altogether. Blocking file access: at start only. */
 #ifndef SHOAL_NET_IDENTITY_H
 #define SHOAL_NET_IDENTITY_H
 
@@ -38,7 +39,7 @@ struct identity {
 };
 
 MUST_CHECK enum status identity_read(const char *path, struct identity *out, struct error *error);
-/* Makes a fresh pair and writes it with mode 0600; refuses to overwrite. */
+/* Makes a fresh pair and writes it with mode 0600; refuses to overwrite, and names that are empty or too long. */
 MUST_CHECK enum status identity_create(const char *path, const char *name, struct identity *out, struct error *error);
 
 MUST_CHECK enum status members_read(const char *path, struct members *out, struct error *error);
