@@ -38,6 +38,7 @@ struct chat {
     struct buf answer;   /* the text so far */
     struct buf problem;  /* an error body, when the status is not 200 */
     bool done;
+    bool failed; /* the stream told of an error */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -75,6 +76,7 @@ static void take_event(struct chat *chat, struct bytes data)
     buf_append_bytes(&chat->answer, text);
     if (problem.length > 0) {
         fprintf(stderr, "\nshoal chat: %.*s\n", (int)problem.length, (const char *)problem.data);
+        chat->failed = true;
     }
     json_free(root);
 }
@@ -126,7 +128,7 @@ static enum status explain(struct chat *chat, unsigned code, struct error *error
     if (json_parse(buf_bytes(&chat->problem), &root, &ignored) == STATUS_OK) {
         text = json_string(json_get(json_get(root, "error"), "message"));
     }
-    enum status status = error_set(error, STATUS_INVALID, "the router answered %u: %.*s", code, (int)text.length,
+    enum status status = error_set(error, code == 401 ? STATUS_DENIED : STATUS_UNSUPPORTED, "the router answered %u: %.*s", code, (int)text.length,
                                    text.length > 0 ? (const char *)text.data : "");
     json_free(root);
     return status;
@@ -143,7 +145,11 @@ static enum status ask(struct chat *chat, struct error *error)
     buf_clear(&chat->pending);
     buf_clear(&chat->answer);
     buf_clear(&chat->problem);
-    chat->done = false;
+    chat->done = chat->failed = false;
+    if (body.overflow || chat->messages.overflow) {
+        buf_free(&body);
+        return error_set(error, STATUS_LIMIT, "the conversation is too long: /reset starts over");
+    }
     snprintf(url, sizeof(url), "%s/chat/completions", chat->client.url);
     const struct http_request request = {.method = "POST",
                                          .url = url,
@@ -155,6 +161,8 @@ static enum status ask(struct chat *chat, struct error *error)
     buf_free(&body);
     if (status == STATUS_OK && code != 200) {
         status = explain(chat, code, error);
+    } else if (status == STATUS_OK && chat->failed) {
+        status = error_set(error, STATUS_CLOSED, "the answer is not whole");
     } else if (status == STATUS_OK && !chat->done) {
         status = error_set(error, STATUS_CLOSED, "the answer ended before it was done");
     }
@@ -208,10 +216,16 @@ static enum status converse(struct chat *chat, struct error *error)
             start_over(chat);
             continue;
         }
+        size_t before = chat->messages.length;
         add_message(chat, "user", bytes_of(line, (size_t)length));
         status = ask(chat, error);
         if (status == STATUS_CANCELLED) {
             interrupted = 0;
+            status = STATUS_OK;
+        } else if (status != STATUS_OK && isatty(STDIN_FILENO)) { /* the conversation goes on as if it had not been asked */
+            (void)command_fail("chat", status, error);
+            chat->messages.length = before;
+            chat->messages.overflow = false;
             status = STATUS_OK;
         }
     }

@@ -1,4 +1,4 @@
-/* cli/home.c: see place.h. */
+/* cli/home.c: see home.h. */
 #include "cli/home.h"
 
 #include <arpa/inet.h>

@@ -2,10 +2,10 @@
 #include "cli/http.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -13,7 +13,7 @@
 
 #include "base/check.h"
 
-enum { HEAD_BYTES_MAX = 64 << 10, IDLE_MS = 120000, BODY_BYTES_MAX = 8 << 20, CHUNK_LINE_MAX = 32 };
+enum { HEAD_BYTES_MAX = 64 << 10, IDLE_MS = 120000, BODY_BYTES_MAX = 8 << 20, CHUNK_LINE_MAX = 32, CONNECT_MS = 5000 };
 
 struct url_parts {
     char host[256];
@@ -21,9 +21,20 @@ struct url_parts {
     const char *path;
 };
 
+/* No blanks and no control characters: what may stand in a request's head as it is. */
+static bool is_one_word(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text <= ' ' || *text == 0x7F) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool split_url(const char *url, struct url_parts *out)
 {
-    if (strncmp(url, "http://", 7) != 0) {
+    if (strncmp(url, "http://", 7) != 0 || !is_one_word(url)) {
         return false;
     }
     const char *host = url + 7;
@@ -43,6 +54,32 @@ static bool split_url(const char *url, struct url_parts *out)
     return true;
 }
 
+/* connect(2) with a deadline; 0 or errno. Afterwards the socket blocks, and gives up sending after the same time. */
+static int connect_within(int fd, const struct addrinfo *to, int timeout_ms)
+{
+    int flags = fcntl(fd, F_GETFL);
+    (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    if (connect(fd, to->ai_addr, to->ai_addrlen) != 0) {
+        struct pollfd wait = {.fd = fd, .events = POLLOUT};
+        int problem = errno;
+        socklen_t length = sizeof(problem);
+        if (problem != EINPROGRESS) {
+            return problem;
+        }
+        int ready = poll(&wait, 1, timeout_ms);
+        if (ready <= 0) {
+            return ready < 0 ? errno : ETIMEDOUT;
+        }
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &length) != 0 || problem != 0) {
+            return problem != 0 ? problem : errno;
+        }
+    }
+    const struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    (void)fcntl(fd, F_SETFL, flags);
+    return 0;
+}
+
 static enum status dial(const struct url_parts *url, int *out, struct error *error)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
@@ -53,8 +90,8 @@ static enum status dial(const struct url_parts *url, int *out, struct error *err
     }
     for (const struct addrinfo *at = found; at != NULL && fd < 0; at = at->ai_next) {
         fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
-        if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) != 0) {
-            problem = errno;
+        problem = fd >= 0 ? connect_within(fd, at, CONNECT_MS) : errno;
+        if (fd >= 0 && problem != 0) {
             close(fd);
             fd = -1;
         }
@@ -73,10 +110,16 @@ static enum status send_all(int fd, struct bytes data, struct error *error)
     size_t at = 0;
     while (at < data.length) {
         ssize_t sent = send(fd, data.data + at, data.length - at, MSG_NOSIGNAL);
-        if (sent < 0 && errno != EINTR) {
+        if (sent < 0 && errno == EINTR) {
+            return error_set(error, STATUS_CANCELLED, "interrupted");
+        }
+        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            return error_set(error, STATUS_TIMEOUT, "the request was not taken in time");
+        }
+        if (sent < 0) {
             return error_set_errno(error, STATUS_CLOSED, errno, "the connection broke while sending");
         }
-        at += sent > 0 ? (size_t)sent : 0;
+        at += (size_t)sent;
     }
     return STATUS_OK;
 }
@@ -116,8 +159,46 @@ static bool header_is(const char *line, size_t length, const char *name, const c
         return false;
     }
     *value = line + name_length + 1;
-    while (**value == ' ') {
+    while (**value == ' ' || **value == '\t') {
         (*value)++;
+    }
+    return true;
+}
+
+/* A number in digits of `base` (10 or 16), at most 15 of them; *end is what follows. False when there is none. */
+static bool parse_size(const char *text, int base, size_t *out, const char **end)
+{
+    size_t value = 0;
+    int digits = 0;
+    for (; digits < 16; text++, digits++) {
+        unsigned digit = (unsigned char)*text - '0';
+        if (base == 16 && digit > 9) {
+            digit = ((unsigned char)*text | 0x20u) - 'a' + 10;
+            digit = digit < 10 ? 16 : digit;
+        }
+        if (digit >= (unsigned)base) {
+            break;
+        }
+        value = value * (size_t)base + digit;
+    }
+    *out = value;
+    *end = text;
+    return digits > 0 && digits < 16;
+}
+
+static bool take_header(const char *line, size_t length, struct answer_head *head)
+{
+    const char *value, *end;
+    if (header_is(line, length, "transfer-encoding", &value)) {
+        head->chunked = true; /* the only encoding that we can read */
+        return strncasecmp(value, "chunked", 7) == 0 && value + 7 == line + length;
+    }
+    if (header_is(line, length, "content-length", &value)) {
+        size_t before = head->length;
+        bool repeated = head->has_length;
+        head->has_length = true;
+        return parse_size(value, 10, &head->length, &end) && end == line + length &&
+               (!repeated || before == head->length);
     }
     return true;
 }
@@ -125,7 +206,8 @@ static bool header_is(const char *line, size_t length, const char *name, const c
 static bool parse_head(const char *text, size_t length, struct answer_head *head)
 {
     *head = (struct answer_head){0};
-    if (length < 12 || strncmp(text, "HTTP/1.", 7) != 0 || text[8] != ' ') {
+    if (length < 12 || strncmp(text, "HTTP/1.", 7) != 0 || text[8] != ' ' ||
+        (length > 12 && text[12] != ' ' && text[12] != '\r')) {
         return false;
     }
     for (int i = 9; i < 12; i++) {
@@ -137,16 +219,12 @@ static bool parse_head(const char *text, size_t length, struct answer_head *head
     for (const char *line = text; line < text + length;) {
         const char *end = memchr(line, '\r', (size_t)(text + length - line));
         size_t line_length = end != NULL ? (size_t)(end - line) : (size_t)(text + length - line);
-        const char *value;
-        if (header_is(line, line_length, "transfer-encoding", &value)) {
-            head->chunked = strncasecmp(value, "chunked", 7) == 0;
-        } else if (header_is(line, line_length, "content-length", &value)) {
-            head->has_length = true;
-            head->length = (size_t)strtoull(value, NULL, 10);
+        if (!take_header(line, line_length, head)) {
+            return false;
         }
         line += line_length + 2;
     }
-    return true;
+    return head->code >= 200 && !(head->chunked && head->has_length);
 }
 
 struct body_reader {
@@ -203,24 +281,27 @@ static enum status chunk_length(struct body_reader *reader, size_t *out, struct 
     size_t line = (size_t)(end - (const char *)reader->buffered->data) + 1;
     char text[CHUNK_LINE_MAX + 4] = "";
     memcpy(text, reader->buffered->data, MIN_OF(line, sizeof(text) - 1));
-    char *rest;
-    *out = (size_t)strtoull(text, &rest, 16);
-    if (rest == text) {
+    const char *rest;
+    if (!parse_size(text, 16, out, &rest) || (*rest != '\r' && *rest != '\n' && *rest != ';')) {
         return error_set(error, STATUS_CORRUPT, "a chunk without a length");
     }
     buf_consume(reader->buffered, line);
     return STATUS_OK;
 }
 
-static enum status drop(struct body_reader *reader, size_t length, struct error *error)
+/* The line's end behind a chunk. */
+static enum status drop_line_end(struct body_reader *reader, struct error *error)
 {
-    while (reader->buffered->length < length) {
+    while (reader->buffered->length < 2) {
         enum status status = need(reader, error);
         if (status != STATUS_OK) {
             return status;
         }
     }
-    buf_consume(reader->buffered, length);
+    if (memcmp(reader->buffered->data, "\r\n", 2) != 0) {
+        return error_set(error, STATUS_CORRUPT, "a chunk that is longer than it said");
+    }
+    buf_consume(reader->buffered, 2);
     return STATUS_OK;
 }
 
@@ -232,7 +313,8 @@ static enum status read_chunked(struct body_reader *reader, struct error *error)
         if (status != STATUS_OK || length == 0) {
             return status;
         }
-        if ((status = pass_on(reader, length, error)) != STATUS_OK || (status = drop(reader, 2, error)) != STATUS_OK) {
+        if ((status = pass_on(reader, length, error)) != STATUS_OK ||
+            (status = drop_line_end(reader, error)) != STATUS_OK) {
             return status;
         }
     }
@@ -291,6 +373,9 @@ enum status http_exchange(const struct http_request *request, unsigned *code, st
     if (!split_url(request->url, &url)) {
         return error_set(error, STATUS_INVALID, "%s is no http:// address", request->url);
     }
+    if (request->api_key != NULL && !is_one_word(request->api_key)) {
+        return error_set(error, STATUS_INVALID, "an API key has no blanks");
+    }
     enum status status = dial(&url, &fd, error);
     if (status != STATUS_OK) {
         return status;
@@ -329,5 +414,6 @@ enum status http_get(const char *url, const char *api_key, unsigned *code, struc
     struct http_request request = {
         .method = "GET", .url = url, .api_key = api_key, .idle_ms = 5000, .context = body, .received = collect};
     buf_init(body, BODY_BYTES_MAX);
-    return http_exchange(&request, code, error);
+    enum status status = http_exchange(&request, code, error);
+    return body->overflow ? error_set(error, STATUS_LIMIT, "the answer is too large") : status;
 }

@@ -117,12 +117,15 @@ enum status operator_open(const char *identity_path, const char *members_path, s
                           struct error *error)
 {
     struct operator *operator = mem_new(struct operator);
-    enum status status;
-    if ((status = crypto_init()) != STATUS_OK ||
-        (status = identity_read(identity_path, &operator->identity, error)) != STATUS_OK ||
+    enum status status = crypto_init();
+    if (status != STATUS_OK) {
+        (void)error_set(error, status, "libsodium can't be initialised");
+    }
+    if (status != STATUS_OK || (status = identity_read(identity_path, &operator->identity, error)) != STATUS_OK ||
         (status = members_read(members_path, &operator->members, error)) != STATUS_OK ||
         (status = loop_init(&operator->loop, error)) != STATUS_OK) {
         members_free(&operator->members);
+        crypto_wipe(&operator->identity, sizeof(operator->identity));
         mem_free(operator);
         return status;
     }

@@ -2,7 +2,8 @@
  *
  * Starts the programs that <dir>/up.json asks for, one log each, and starts again what ends, with a back-off from 100 ms
  * doubling to 5 s (coordinators and others exit on purpose when they can't trust themselves). What it started is in
- * <dir>/children.json, so that a new supervisor takes over living processes instead of starting them twice. SIGTERM
+ * <dir>/children.json, so that a new supervisor takes over living processes instead of starting them twice; one
+ * supervisor per folder (<dir>/lock). SIGTERM
  * ends all of it: routers and workers first, coordinators last, SIGKILL after ten seconds. */
 #include <dirent.h>
 #include <inttypes.h>
@@ -204,6 +205,10 @@ static void build_command(const struct child *child, struct child_command *comma
         snprintf(number, sizeof(number), "%" PRId64, MAX_OF(cores, (int64_t)1));
         command->argv[at++] = "--cores";
         command->argv[at++] = own(command, mem_strdup(number));
+        int64_t pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+        snprintf(number, sizeof(number), "%" PRId64, pages * page_bytes / supervisor->up.nodes >> 20);
+        command->argv[at++] = "--memory-mib"; /* the nodes share one machine */
+        command->argv[at++] = own(command, mem_strdup(number));
         command->argv[at++] = "--engine-nice";
         command->argv[at++] = "10";
         command->argv[at++] = "--on-term";
@@ -327,7 +332,13 @@ static void add_children(struct supervisor *supervisor, enum child_role role, ch
 
 static enum status supervise(struct supervisor *supervisor, struct error *error)
 {
-    enum status status = home_up_read(supervisor->dir, &supervisor->up, error);
+    int lock; /* held to the end of the process */
+    char *lock_path = home_path(supervisor->dir, "lock", NULL);
+    enum status status = file_lock(lock_path, &lock, error);
+    mem_free(lock_path);
+    if (status == STATUS_OK) {
+        status = home_up_read(supervisor->dir, &supervisor->up, error);
+    }
     if (status == STATUS_OK) {
         status = loop_init(&supervisor->loop, error);
     }

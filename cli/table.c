@@ -1,4 +1,4 @@
-/* cli/table.c: see table.h. Widths count UTF-8 characters; the last column is not padded. */
+/* cli/table.c: see table.h. Widths count UTF-8 characters; no line ends in spaces. */
 #include "cli/table.h"
 
 #include "base/check.h"
@@ -28,7 +28,10 @@ void table_add(struct table *table, const char *const *cells)
         return;
     }
     for (size_t column = 0; column < table->columns; column++) {
-        table->cells[table->rows][column] = mem_strdup(cells[column]);
+        char *cell = table->cells[table->rows][column] = mem_strdup(cells[column]);
+        for (; *cell != '\0'; cell++) {
+            *cell = (unsigned char)*cell < ' ' || *cell == 0x7F ? '?' : *cell;
+        }
     }
     table->rows++;
 }
@@ -51,10 +54,14 @@ void table_print(const struct table *table, FILE *to)
         }
     }
     for (size_t row = 0; row < table->rows; row++) {
+        int gap = 0; /* before the next text that is not empty */
         for (size_t column = 0; column < table->columns; column++) {
             const char *text = table->cells[row][column];
-            int padding = column + 1 < table->columns ? widths[column] - width_of(text) + 2 : 0;
-            fprintf(to, "%s%*s", text, padding, "");
+            if (text[0] != '\0') {
+                fprintf(to, "%*s%s", gap, "", text);
+                gap = 0;
+            }
+            gap += widths[column] - width_of(text) + 2;
         }
         fputc('\n', to);
     }

@@ -1,4 +1,4 @@
-/* cli/table: rows of text in aligned columns, as `shoal status` prints them. */
+/* cli/table: rows of text in aligned columns (the last one ragged), as `shoal status` prints them. */
 #ifndef SHOAL_CLI_TABLE_H
 #define SHOAL_CLI_TABLE_H
 
@@ -15,7 +15,8 @@ struct table {
 
 struct table *table_new(size_t columns);
 void table_free(struct table *table);
-/* Copies `columns` texts; rows beyond TABLE_ROWS_MAX are dropped. */
+/* Copies `columns` texts, with '?' for control characters (texts come from other machines, and go to a terminal); rows
+ * beyond TABLE_ROWS_MAX are dropped. */
 void table_add(struct table *table, const char *const *cells);
 void table_print(const struct table *table, FILE *to);
 

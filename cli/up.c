@@ -40,6 +40,7 @@ struct up {
     const struct up_options *options;
     char *dir;
     struct home_up asked;
+    char former_model[97]; /* what an earlier `up` served; "": nothing */
     struct home_client client;
     struct operator *operator;
     uint64_t deadline_us;
@@ -95,6 +96,7 @@ static enum status take_model(struct up *up, struct error *error)
         return STATUS_OK;
     }
     bool fits = strlen(path) < sizeof(asked->model_path);
+    snprintf(up->former_model, sizeof(up->former_model), "%s", asked->model_name);
     snprintf(asked->model_path, sizeof(asked->model_path), "%s", path);
     free(path);
     if (!fits) {
@@ -315,7 +317,13 @@ static enum status put_model(struct up *up, struct error *error)
                                                           .kv_type = bytes_of_text(asked->kv_type),
                                                           .memory_bytes = replica_bytes(asked->model_path),
                                                           .created_s = clock_wall_us() / 1000000}};
-    return operator_propose(up->operator, PROTO_CMD_MODEL_PUT, &command, ms_left(up), error);
+    enum status status = operator_propose(up->operator, PROTO_CMD_MODEL_PUT, &command, ms_left(up), error);
+    if (status == STATUS_OK && up->former_model[0] != '\0' && strcmp(up->former_model, asked->model_name) != 0) {
+        const struct proto_cmd_model_remove former = {.name = bytes_of_text(up->former_model)};
+        status = operator_propose(up->operator, PROTO_CMD_MODEL_REMOVE, &former, ms_left(up), error);
+        status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
+    }
+    return status;
 }
 
 struct readiness {
@@ -332,7 +340,8 @@ static struct readiness readiness_of(const struct up *up, const struct proto_sta
             !bytes_equal(row->model, bytes_of_text(up->asked.model_name))) {
             continue;
         }
-        result.ready += bytes_equal(row->state, bytes_of_text("ready"));
+        /* The log may call ready what ran before the last `shoal down`: a living engine also reports its load. */
+        result.ready += bytes_equal(row->state, bytes_of_text("ready")) && row->has_load;
         result.pending += bytes_equal(row->state, bytes_of_text("pending"));
         if (row->reason.length > 0) {
             snprintf(result.reason, sizeof(result.reason), "%.*s is %.*s: %.*s", (int)row->name.length,
