@@ -59,7 +59,12 @@ class Cluster:
         return done
 
     def up(self, *more):
-        self.shoal("up", "--model", self.model, *self.options, *more)
+        """Starts it; a cluster that does not come up leaves nothing running behind."""
+        try:
+            self.shoal("up", "--model", self.model, *self.options, *more)
+        except BaseException:
+            self.shoal("down", check=False)
+            raise
         self.client_file = json.loads((self.folder / "client.json").read_text())
         self.url, self.api_key, self.model_name = (self.client_file[k] for k in ("url", "api_key", "model"))
         return self
