@@ -283,7 +283,8 @@ void json_write_string(struct buf *out, struct bytes text)
         i += broken;
         plain = i;
     }
-    buf_append(out, text.data + plain, text.length - plain);
+    if (plain < text.length) /* empty texts may have no data to point into */
+        buf_append(out, text.data + plain, text.length - plain);
     buf_append_u8(out, '"');
 }
 

@@ -281,10 +281,17 @@ static void write_files(struct lab *lab)
     char *key_path = path_in(lab, "n1.key"), *members_path = path_in(lab, "members.json");
     char *token_path = path_in(lab, "token");
     must(identity_create(key_path, "n1", &lab->node, &error), &error);
-    struct member router = {.role = MEMBER_ROUTER, .name = "r1"};
-    memcpy(router.public_key, lab->node.keys.public_key, CURVE_KEY_BYTES);
-    crypto_z85_encode(router.key_text, router.public_key);
-    const struct members members = {.list = &router, .count = 1};
+    struct bus_identity other;
+    crypto_curve_keypair(other.public_key, other.secret_key);
+    struct member list[] = {
+        {.role = MEMBER_COORDINATOR, .name = "c1", .endpoint = "tcp://127.0.0.1:1", .raft_id = 1}, /* nobody dials it */
+        {.role = MEMBER_ROUTER, .name = "r1"},
+    };
+    memcpy(list[0].public_key, other.public_key, CURVE_KEY_BYTES);
+    memcpy(list[1].public_key, lab->node.keys.public_key, CURVE_KEY_BYTES);
+    for (size_t i = 0; i < COUNT_OF(list); i++)
+        crypto_z85_encode(list[i].key_text, list[i].public_key);
+    const struct members members = {.list = list, .count = COUNT_OF(list)};
     must(members_write(members_path, &members, &error), &error);
     char token[64];
     for (size_t i = 0; i < sizeof(token); i++)

@@ -84,8 +84,10 @@ static void refuse(struct shell *shell, struct shell_router *router, uint64_t st
 static struct command *submit_command(const struct proto_submit *submit, uint64_t handle)
 {
     struct command *command = mem_alloc(sizeof(*command) + submit->ids_count * sizeof(*submit->ids));
-    memcpy(command->ids, submit->ids, submit->ids_count * sizeof(*submit->ids));
-    memcpy(command->stop_ids, submit->stop_ids, submit->stop_ids_count * sizeof(*submit->stop_ids));
+    if (submit->ids_count > 0) /* absent arrays are NULL */
+        memcpy(command->ids, submit->ids, submit->ids_count * sizeof(*submit->ids));
+    if (submit->stop_ids_count > 0)
+        memcpy(command->stop_ids, submit->stop_ids, submit->stop_ids_count * sizeof(*submit->stop_ids));
     command->kind = COMMAND_SUBMIT;
     command->handle = handle;
     command->request = (struct engine_request){

@@ -162,8 +162,8 @@ static void engine_thread(void *argument)
     serve(compute);
 }
 
-enum status compute_start(struct compute *compute, const char *model_path, const struct engine_config *config,
-                          int nice, struct loop_wake *wake, struct error *error)
+enum status compute_start(struct compute *compute, const char *model_path, const struct engine_config *config, int nice,
+                          struct loop_wake *wake, struct error *error)
 {
     *compute = (struct compute){.model_path = model_path, .nice = nice, .config = *config, .wake = wake};
     ring_init(&compute->commands, COMMANDS_MAX);

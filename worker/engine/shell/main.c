@@ -79,6 +79,7 @@ int main(int argc, char **argv)
     status = shell_open(shell, &options, &error);
     if (status != STATUS_OK) {
         LOG_E("engine", "start_failed", "status=%s detail=%s", status_name(status), log_quoted(error.text));
+        mem_free(shell);
         return 1;
     }
     int exit_code = shell_run(shell);

@@ -274,6 +274,16 @@ static enum status start_engine(struct shell *shell, struct error *error)
     return compute_start(&shell->compute, options->model, &config, (int)options->nice, &shell->wake, error);
 }
 
+static enum status read_files(struct shell *shell, struct error *error)
+{
+    enum status status = identity_read(shell->options.identity, &shell->identity, error);
+    if (status == STATUS_OK)
+        status = members_read(shell->options.members, &shell->members, error);
+    if (status == STATUS_OK)
+        status = read_token(shell, error);
+    return status;
+}
+
 enum status shell_open(struct shell *shell, const struct shell_options *options, struct error *error)
 {
     *shell = (struct shell){.options = *options};
@@ -288,20 +298,35 @@ enum status shell_open(struct shell *shell, const struct shell_options *options,
     buf_init(&shell->frame, FRAME_MAX);
     map_init(&shell->routers, ROUTERS_MAX);
     map_init(&shell->streams, STREAMS_MAX);
-    enum status status;
-    if ((status = identity_read(options->identity, &shell->identity, error)) != STATUS_OK ||
-        (status = members_read(options->members, &shell->members, error)) != STATUS_OK ||
-        (status = read_token(shell, error)) != STATUS_OK || (status = loop_init(&shell->loop, error)) != STATUS_OK ||
-        (status = bus_open(&shell->loop, &shell->identity.keys, &shell->bus, error)) != STATUS_OK ||
-        (status = dial_agent(shell, error)) != STATUS_OK)
-        return status;
+    enum status status = read_files(shell, error);
+    if (status == STATUS_OK)
+        status = loop_init(&shell->loop, error);
+    if (status != STATUS_OK)
+        goto forget_files;
+    status = bus_open(&shell->loop, &shell->identity.keys, &shell->bus, error);
+    if (status != STATUS_OK)
+        goto close_loop;
+    status = dial_agent(shell, error);
+    if (status != STATUS_OK)
+        goto close_bus;
     loop_signals_init(&shell->loop, &shell->signals, shell, on_signal);
     loop_timer_init(&shell->loop, &shell->load_timer, shell, on_load_due);
     loop_timer_init(&shell->loop, &shell->end_timer, shell, on_end);
     loop_wake_init(&shell->loop, &shell->wake, shell, on_reports);
     loop_timer_start(&shell->load_timer, LOAD_MS, LOAD_MS);
     enter(shell, PROTO_ENGINE_LOADING);
-    return start_engine(shell, error);
+    status = start_engine(shell, error);
+    CHECK(status == STATUS_OK); /* one thread: without it there is nothing to be */
+    return STATUS_OK;
+
+close_bus:
+    bus_close(shell->bus);
+close_loop:
+    loop_close(&shell->loop);
+forget_files:
+    members_free(&shell->members);
+    buf_free(&shell->frame);
+    return status;
 }
 
 int shell_run(struct shell *shell)
