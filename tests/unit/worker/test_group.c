@@ -7,6 +7,9 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+#include <sys/resource.h>
+
 #include "base/check.h"
 #include "base/mem.h"
 #include "tests/unit/worker/random_model.h"
@@ -114,6 +117,30 @@ static void test_pools_meet_and_deal(void **state)
     }
 }
 
+/* A thread that can't be started is an error of opening, not a hang: here the address space ends. */
+static void test_a_pool_that_cannot_start_says_so(void **state)
+{
+    (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* they need the address space themselves */
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+    skip();
+#endif
+#endif
+    struct rlimit before, tight;
+    struct pool *pool = NULL;
+    struct error error = {0};
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    tight = before;
+    tight.rlim_cur = (rlim_t)1 << 30;
+    assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
+    const enum status status = pool_open(1000, 0, &pool, &error);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(status, STATUS_IO);
+    assert_non_null(strstr(error.text, "thread"));
+}
+
 /* One member's part of the exchange below. */
 struct member {
     struct group *group;
@@ -188,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_deal_covers_everything_once),
         cmocka_unit_test(test_slices_of_a_model_cover_it),
         cmocka_unit_test(test_pools_meet_and_deal),
+        cmocka_unit_test(test_a_pool_that_cannot_start_says_so),
         cmocka_unit_test(test_a_local_group_passes_plans_and_activations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,18 @@ unsigned pool_cores(void)
     return count > 0 ? (unsigned)count : 1;
 }
 
+/* Ends the workers of a pool that has fewer than its barrier counts on: opens the barrier once all of them wait. */
+static void end_workers(struct pool *pool)
+{
+    while (atomic_load(&pool->barrier.arrived) < pool->threads - 1)
+        sched_yield();
+    pool->function = NULL;
+    atomic_fetch_add(&pool->barrier.generation, 1);
+    syscall(SYS_futex, &pool->barrier.generation, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    for (unsigned i = 0; i + 1 < pool->threads; i++)
+        pthread_join(pool->workers[i].thread, NULL);
+}
+
 enum status pool_open(unsigned threads, unsigned sharing, struct pool **out, struct error *error)
 {
     const unsigned cores = pool_cores();
@@ -107,11 +119,7 @@ enum status pool_open(unsigned threads, unsigned sharing, struct pool **out, str
         worker->index = pool->threads;
         int failed = pthread_create(&worker->thread, NULL, worker_main, worker);
         if (failed != 0) {
-            pool_barrier_init(&pool->barrier, threads, false);
-            for (unsigned i = 0; i + 1 < pool->threads; i++) {
-                pthread_cancel(pool->workers[i].thread);
-                pthread_join(pool->workers[i].thread, NULL);
-            }
+            end_workers(pool);
             mem_free(pool->workers);
             mem_free(pool);
             return error_set_errno(error, STATUS_IO, failed, "Could not start a compute thread");
