@@ -112,8 +112,8 @@ static struct tally force(const struct golden_lines *lines, enum decoder_kv_type
 }
 
 /* The stated tolerance: equal up to the first margin below 0.4. Beyond that step, teacher-forced, at most the share of
- * llama.cpp's 8-bit arithmetic on the same prompts (2.5 %) differs; the largest margin among them was 0.424 when this
- * was written, with F16 keys and values. */
+ * llama.cpp's 8-bit arithmetic on the same prompts (2.5 %) differs, and with F32 keys and values, as in the reference, none
+ * of them at a margin of 0.4 or more. (F16 ones add noise that the tolerance was not stated for: 0.424 once.) */
 static void test_greedy_steps_equal_where_the_margin_is_clear(void **state)
 {
     (void)state;
@@ -128,7 +128,8 @@ static void test_greedy_steps_equal_where_the_margin_is_clear(void **state)
                       kv_type == DECODER_KV_F32 ? "F32" : "F16", tally.steps, tally.clear, tally.differ,
                       100.0 * (double)tally.differ / (double)tally.steps, tally.margin_max);
         assert_true(tally.clear > 1000);
-        assert_true(tally.differ * 40 <= tally.steps && tally.margin_max < 0.45);
+        assert_true(tally.differ * 40 <= tally.steps);
+        assert_true(kv_type != DECODER_KV_F32 || tally.margin_max < 0.4);
     }
     golden_free(&lines);
 }
