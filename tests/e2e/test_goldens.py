@@ -64,7 +64,7 @@ def test_stories_greedy(stories, dtype, name):
 
 def test_stories_in_eight_bits(stories):
     goldens = [golden(line, line["q8_0_dequant"]) for line in read_jsonl(stories / "greedy.jsonl")]
-    assert compare(stories / "gguf/stories260K-Q8_0.gguf", goldens, INT8_MARGIN, stop_ids=[1]) >= 3000
+    assert compare(stories / "gguf/stories260K-Q8_0.gguf", goldens, INT8_MARGIN, stop_ids=[1]) >= 2800
 
 
 def test_the_published_story(stories):
