@@ -11,8 +11,10 @@
 static void set_text(char *to, size_t to_size, struct bytes text)
 {
     CHECK(text.length < to_size);
-    memcpy(to, text.data, text.length);
-    memset(to + text.length, 0, to_size - text.length);
+    memset(to, 0, to_size);
+    if (text.length > 0) { /* an absent text has no data either */
+        memcpy(to, text.data, text.length);
+    }
 }
 
 void agent_init(struct agent *agent, const struct agent_config *config)

@@ -51,7 +51,9 @@ static bool load_text(char *to, size_t to_size, const struct json *value)
         return false;
     }
     memset(to, 0, to_size);
-    memcpy(to, text.data, text.length);
+    if (text.length > 0) {
+        memcpy(to, text.data, text.length);
+    }
     return true;
 }
 
