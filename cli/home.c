@@ -200,6 +200,20 @@ enum status home_supervisor_kill(const char *dir, int signal_number)
     return pid != 0 ? proc_kill(pid, start_ticks, signal_number) : STATUS_NOT_FOUND;
 }
 
+int home_child(const char *dir, const char *name)
+{
+    struct json *root = NULL;
+    struct error error;
+    if (read_json(dir, "children.json", &root, &error) != STATUS_OK) {
+        return 0;
+    }
+    int64_t pid = json_integer(json_get(json_get(root, name), "pid"), 0);
+    uint64_t start_ticks = (uint64_t)json_integer(json_get(json_get(root, name), "start_ticks"), 0);
+    json_free(root);
+    bool runs = pid > 0 && pid <= INT32_MAX && start_ticks != 0 && proc_start_ticks((int)pid) == start_ticks;
+    return runs ? (int)pid : 0;
+}
+
 static bool port_is_free(int64_t port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -47,6 +47,10 @@ int home_supervisor(const char *dir);
 MUST_CHECK enum status home_supervisor_write(const char *dir, int pid, struct error *error);
 MUST_CHECK enum status home_supervisor_kill(const char *dir, int signal_number);
 
+/* The process that the supervisor started under this name, if it still runs (also when the supervisor doesn't): its pid,
+ * else 0. */
+int home_child(const char *dir, const char *name);
+
 /* The first port from `first` on that nobody listens on at 127.0.0.1; 0 when 200 in a row are taken. */
 int64_t home_free_port(int64_t first);
 /* A program beside our own: mem_free. */

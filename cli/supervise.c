@@ -15,7 +15,6 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/command.h"
@@ -90,30 +89,16 @@ static void write_children(struct supervisor *supervisor)
 
 static void adopt_children(struct supervisor *supervisor)
 {
-    struct buf text;
-    struct error error;
-    struct json *root = NULL;
-    buf_init(&text, CHILDREN_FILE_MAX);
-    char *path = home_path(supervisor->dir, "children.json", NULL);
-    if (file_exists(path) && file_read(path, CHILDREN_FILE_MAX, &text, &error) == STATUS_OK &&
-        json_parse(buf_bytes(&text), &root, &error) == STATUS_OK) {
-        for (size_t i = 0; i < supervisor->children_count; i++) {
-            struct child *child = &supervisor->children[i];
-            const struct json *known = json_get(root, child->name);
-            int64_t pid = json_integer(json_get(known, "pid"), 0);
-            uint64_t start_ticks = (uint64_t)json_integer(json_get(known, "start_ticks"), 0);
-            if (pid > 0 && pid <= INT32_MAX && start_ticks != 0 && proc_start_ticks((int)pid) == start_ticks) {
-                child->pid = (int)pid;
-                child->start_ticks = start_ticks;
-                child->adopted = true;
-                child->started_us = loop_now_us(&supervisor->loop);
-                LOG_I("supervisor", "adopted", "name=%s pid=%d", child->name, child->pid);
-            }
+    for (size_t i = 0; i < supervisor->children_count; i++) {
+        struct child *child = &supervisor->children[i];
+        child->pid = home_child(supervisor->dir, child->name);
+        child->start_ticks = child->pid != 0 ? proc_start_ticks(child->pid) : 0;
+        if (child->pid != 0) {
+            child->adopted = true;
+            child->started_us = loop_now_us(&supervisor->loop);
+            LOG_I("supervisor", "adopted", "name=%s pid=%d", child->name, child->pid);
         }
     }
-    json_free(root);
-    mem_free(path);
-    buf_free(&text);
 }
 
 static void child_ended(struct child *child, int exit_status, int signal_number)

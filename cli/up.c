@@ -148,6 +148,12 @@ static enum status take_shape(struct up *up, struct error *error)
     return STATUS_OK;
 }
 
+/* Whether the port is free, or in use by this cluster's own process of that name (whose supervisor may be gone). */
+static bool port_is_ours(const struct up *up, int64_t port, const char *name)
+{
+    return port != 0 && (home_child(up->dir, name) != 0 || home_free_port(port) == port);
+}
+
 /* Ports are kept over restarts; a port that somebody else took meanwhile is replaced by the next free one. */
 static enum status take_ports(struct up *up, struct error *error)
 {
@@ -158,11 +164,12 @@ static enum status take_ports(struct up *up, struct error *error)
     int64_t first = up->options->port != 0 ? up->options->port
                     : asked->http_port != 0 ? asked->http_port
                                             : HTTP_PORT_FIRST;
-    asked->http_port = home_free_port(first);
+    asked->http_port = first == asked->http_port && port_is_ours(up, first, "r1") ? first : home_free_port(first);
     int64_t next = COORDINATOR_PORT_FIRST;
     for (int64_t i = 0; i < asked->coordinators; i++) {
-        int64_t kept = asked->coordinator_ports[i];
-        if (kept == 0 || home_free_port(kept) != kept) {
+        char name[32];
+        snprintf(name, sizeof(name), "c%" PRId64, i + 1);
+        if (!port_is_ours(up, asked->coordinator_ports[i], name)) {
             asked->coordinator_ports[i] = home_free_port(next);
         }
         next = asked->coordinator_ports[i] + 1;

@@ -26,11 +26,17 @@ void loop_stop(struct loop *loop)
     uv_stop(&loop->uv);
 }
 
+static void free_data(uv_handle_t *handle)
+{
+    mem_free(handle->data);
+}
+
 static void close_handle(uv_handle_t *handle, void *unused)
 {
     (void)unused;
     if (!uv_is_closing(handle)) {
-        uv_close(handle, NULL);
+        bool detached = handle->type == UV_PROCESS && handle->data != NULL; /* by proc_detach */
+        uv_close(handle, detached ? free_data : NULL);
     }
 }
 

@@ -132,6 +132,7 @@ void proc_detach(struct proc *proc)
 {
     if (proc->child != NULL) {
         uv_unref((uv_handle_t *)&proc->child->uv);
+        proc->child->uv.data = proc->child; /* loop_close frees it, should the child outlive the loop */
         proc->child->proc = NULL;
         proc->child = NULL;
         proc->pid = 0;

@@ -22,6 +22,7 @@
 #include "cli/home.h"
 #include "cli/up_keys.h"
 #include "net/identity.h"
+#include "net/proc.h"
 
 static char folder[] = "/tmp/shoal-test-home-XXXXXX";
 
@@ -141,6 +142,22 @@ static void test_supervisor_is_that_very_process(void **state)
     assert_int_equal(home_supervisor(folder), 0);
 }
 
+static void test_children_are_those_that_live(void **state)
+{
+    (void)state;
+    char text[256];
+    assert_int_equal(home_child(folder, "c1"), 0);
+    snprintf(text, sizeof(text),
+             "{\"c1\": {\"pid\": %d, \"start_ticks\": %llu}, \"c2\": {\"pid\": %d, \"start_ticks\": 1},"
+             " \"c3\": {\"pid\": 0, \"start_ticks\": 0}}",
+             getpid(), (unsigned long long)proc_start_ticks(getpid()), getpid());
+    write_text("children.json", text);
+    assert_int_equal(home_child(folder, "c1"), getpid());
+    assert_int_equal(home_child(folder, "c2"), 0);
+    assert_int_equal(home_child(folder, "c3"), 0);
+    assert_int_equal(home_child(folder, "c4"), 0);
+}
+
 static void test_free_port_is_free(void **state)
 {
     (void)state;
@@ -195,7 +212,7 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = {"up.json",     "client.json", "supervisor.json", "keys/c1.key",
+    static const char *const names[] = {"up.json",     "client.json", "supervisor.json", "children.json","keys/c1.key",
                                         "keys/c2.key", "keys/c3.key", "keys/r1.key",     "keys/n1.key",
                                         "keys/n2.key", "keys/n3.key", "keys/operator.key", "keys/members.json"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -217,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_damaged_up_is_refused),
         cmocka_unit_test(test_client_reads_back_and_is_secret),
         cmocka_unit_test(test_supervisor_is_that_very_process),
+        cmocka_unit_test(test_children_are_those_that_live),
         cmocka_unit_test(test_free_port_is_free),
         cmocka_unit_test(test_keys_are_made_once),
     };
