@@ -27,8 +27,8 @@ bool file_is_dir(const char *path);
 MUST_CHECK enum status file_map(const char *path, struct file_map *out, struct error *error); /* empty files: INVALID */
 void file_unmap(struct file_map *map);
 char *file_join(const char *folder, const char *name); /* a new string: mem_free */
-/* Takes the lock file `path` (made when absent) for as long as this process lives; *fd is its descriptor, close-on-exec.
- * STATUS_BUSY: another process has it. */
+/* Takes the lock file `path` (made when absent) for as long as this process lives; *fd is its descriptor,
+ * close-on-exec. STATUS_BUSY: another process has it. */
 MUST_CHECK enum status file_lock(const char *path, int *fd, struct error *error);
 /* Replaces the calling process's limit of open files by its hard limit; returns what is in force. */
 uint64_t file_raise_open_max(void);

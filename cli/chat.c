@@ -1,7 +1,7 @@
 /* cli/chat: `shoal chat`: an interactive terminal chat that streams, or one answer to a prompt given as argument.
  *
- * Speaks the OpenAI API to the router of client.json (or --url, --key). The conversation is kept as the JSON text of its
- * messages. Ctrl-C stops an answer, a second one (or Ctrl-D) ends the chat. */
+ * Speaks the OpenAI API to the router of client.json (or --url, --key). The conversation is kept as the JSON text of
+ * its messages. Ctrl-C stops an answer, a second one (or Ctrl-D) ends the chat. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -128,8 +128,9 @@ static enum status explain(struct chat *chat, unsigned code, struct error *error
     if (json_parse(buf_bytes(&chat->problem), &root, &ignored) == STATUS_OK) {
         text = json_string(json_get(json_get(root, "error"), "message"));
     }
-    enum status status = error_set(error, code == 401 ? STATUS_DENIED : STATUS_UNSUPPORTED, "the router answered %u: %.*s", code, (int)text.length,
-                                   text.length > 0 ? (const char *)text.data : "");
+    enum status status =
+        error_set(error, code == 401 ? STATUS_DENIED : STATUS_UNSUPPORTED, "the router answered %u: %.*s", code,
+                  (int)text.length, text.length > 0 ? (const char *)text.data : "");
     json_free(root);
     return status;
 }
@@ -222,7 +223,8 @@ static enum status converse(struct chat *chat, struct error *error)
         if (status == STATUS_CANCELLED) {
             interrupted = 0;
             status = STATUS_OK;
-        } else if (status != STATUS_OK && isatty(STDIN_FILENO)) { /* the conversation goes on as if it had not been asked */
+        } else if (status != STATUS_OK &&
+                   isatty(STDIN_FILENO)) { /* the conversation goes on as if it had not been asked */
             (void)command_fail("chat", status, error);
             chat->messages.length = before;
             chat->messages.overflow = false;
@@ -248,7 +250,8 @@ static enum status find_client(struct chat *chat, struct error *error)
         status = home_client_read(dir, &chat->client, error);
         mem_free(dir);
         if (status == STATUS_NOT_FOUND) {
-            status = error_set(error, STATUS_UNREACHABLE, "no cluster here yet: run `shoal up` first, or give --url and --key");
+            status = error_set(error, STATUS_UNREACHABLE,
+                               "no cluster here yet: run `shoal up` first, or give --url and --key");
         }
     }
     if (options->url != NULL) {

@@ -31,8 +31,8 @@ static enum status wait_for_end(const char *dir, double timeout_s, struct error 
     uint64_t deadline_us = clock_mono_us() + (uint64_t)(timeout_s * 1e6);
     while (home_supervisor(dir) != 0) {
         if (clock_mono_us() >= deadline_us) {
-            return error_set(error, STATUS_TIMEOUT, "the supervisor still runs after %.0f s; see %s/logs/supervisor.log",
-                             timeout_s, dir);
+            return error_set(error, STATUS_TIMEOUT,
+                             "the supervisor still runs after %.0f s; see %s/logs/supervisor.log", timeout_s, dir);
         }
         pause_a_little();
     }

@@ -84,12 +84,12 @@ enum status home_up_read(const char *dir, struct home_up *out, struct error *err
         return status;
     }
     struct home_up up = {.coordinators = json_integer(json_get(root, "coordinators"), 0),
-                          .nodes = json_integer(json_get(root, "nodes"), 0),
-                          .routers = json_integer(json_get(root, "routers"), 0),
-                          .replicas = json_integer(json_get(root, "replicas"), 0),
-                          .pool_tokens = json_integer(json_get(root, "pool_tokens"), 0),
-                          .context_tokens = json_integer(json_get(root, "context_tokens"), 0),
-                          .http_port = json_integer(json_get(root, "http_port"), 0)};
+                         .nodes = json_integer(json_get(root, "nodes"), 0),
+                         .routers = json_integer(json_get(root, "routers"), 0),
+                         .replicas = json_integer(json_get(root, "replicas"), 0),
+                         .pool_tokens = json_integer(json_get(root, "pool_tokens"), 0),
+                         .context_tokens = json_integer(json_get(root, "context_tokens"), 0),
+                         .http_port = json_integer(json_get(root, "http_port"), 0)};
     take_text(up.model_path, sizeof(up.model_path), json_get(root, "model_path"));
     take_text(up.model_name, sizeof(up.model_name), json_get(root, "model_name"));
     take_text(up.kv_type, sizeof(up.kv_type), json_get(root, "kv_type"));

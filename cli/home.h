@@ -27,7 +27,7 @@ struct home_up {
 };
 
 struct home_client {
-    char url[256];     /* http://127.0.0.1:8000/v1 */
+    char url[256]; /* http://127.0.0.1:8000/v1 */
     char api_key[128];
     char model[97];
 };
@@ -47,8 +47,8 @@ int home_supervisor(const char *dir);
 MUST_CHECK enum status home_supervisor_write(const char *dir, int pid, struct error *error);
 MUST_CHECK enum status home_supervisor_kill(const char *dir, int signal_number);
 
-/* The process that the supervisor started under this name, if it still runs (also when the supervisor doesn't): its pid,
- * else 0. */
+/* The process that the supervisor started under this name, if it still runs (also when the supervisor doesn't): its
+ * pid, else 0. */
 int home_child(const char *dir, const char *name);
 
 /* The first port from `first` on that nobody listens on at 127.0.0.1; 0 when 200 in a row are taken. */

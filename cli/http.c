@@ -267,9 +267,8 @@ static enum status pass_on(struct body_reader *reader, size_t length, struct err
 static enum status chunk_length(struct body_reader *reader, size_t *out, struct error *error)
 {
     const char *end;
-    while ((end = reader->buffered->length > 0
-                      ? memchr(reader->buffered->data, '\n', reader->buffered->length)
-                      : NULL) == NULL) {
+    while ((end = reader->buffered->length > 0 ? memchr(reader->buffered->data, '\n', reader->buffered->length)
+                                               : NULL) == NULL) {
         if (reader->buffered->length > CHUNK_LINE_MAX) {
             return error_set(error, STATUS_CORRUPT, "a chunk without a length");
         }

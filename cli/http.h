@@ -1,7 +1,8 @@
 /* cli/http: a small blocking HTTP/1.1 client for the router's API: one request, its answer streamed to a callback.
  *
  * Plain http:// to a host and port; deadlines on connecting, on sending and between bytes; answers are bounded and
- * checked strictly (status line, Content-Length or chunked). For the CLI's own use against shoal's routers, not a general client. */
+ * checked strictly (status line, Content-Length or chunked). For the CLI's own use against shoal's routers, not a
+ * general client. */
 #ifndef SHOAL_CLI_HTTP_H
 #define SHOAL_CLI_HTTP_H
 

@@ -105,13 +105,13 @@ int command_models(int argc, char **argv)
     if (!command_parse(&opts, argc, argv, &options, &positional, &positional_count, &exit_code)) {
         return exit_code;
     }
-    struct operator *operator = NULL;
+    struct operator_channel *channel = NULL;
     struct error error = {0};
     const struct proto_status *answer = NULL;
     char *dir = home_folder(options.dir);
-    enum status status = operator_open_dir(dir, &operator, &error);
+    enum status status = operator_open_dir(dir, &channel, &error);
     if (status == STATUS_OK) {
-        status = operator_status(operator, (uint64_t)(options.timeout_s * 1000), &answer, &error);
+        status = operator_status(channel, (uint64_t)(options.timeout_s * 1000), &answer, &error);
     }
     if (status == STATUS_OK) {
         struct model_lines *lines = mem_new(struct model_lines);
@@ -126,8 +126,8 @@ int command_models(int argc, char **argv)
     } else {
         exit_code = command_fail("models", status, &error);
     }
-    if (operator != NULL) {
-        operator_close(operator);
+    if (channel != NULL) {
+        operator_close(channel);
     }
     mem_free(dir);
     return exit_code;

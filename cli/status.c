@@ -29,7 +29,8 @@ void show_status_table(const struct proto_status *status, FILE *to)
     table_add(table, head);
     for (size_t i = 0; i < status->rows_count; i++) {
         const struct proto_status_row *row = &status->rows[i];
-        char role[20], name[132], address[132], state[36], model[100], reason[488] = "", kv[16] = "-", requests[24] = "-";
+        char role[20], name[132], address[132], state[36], model[100], reason[488] = "", kv[16] = "-",
+                                                                       requests[24] = "-";
         copy(role, sizeof(role), row->role);
         copy(name, sizeof(name), row->name);
         copy(address, sizeof(address), row->address);
@@ -44,7 +45,8 @@ void show_status_table(const struct proto_status *status, FILE *to)
             snprintf(requests, sizeof(requests), "%" PRIu64, row->requests);
         }
         const char *const cells[] = {
-            role, name, address[0] != '\0' ? address : "-", state, model[0] != '\0' ? model : "-", kv, requests, reason};
+            role,     name,  address[0] != '\0' ? address : "-", state, model[0] != '\0' ? model : "-", kv,
+            requests, reason};
         table_add(table, cells);
     }
     table_print(table, to);
@@ -104,20 +106,20 @@ int command_status(int argc, char **argv)
     if (!command_parse(&opts, argc, argv, &options, &positional, &positional_count, &exit_code)) {
         return exit_code;
     }
-    struct operator *operator = NULL;
+    struct operator_channel *channel = NULL;
     struct error error = {0};
     const struct proto_status *answer = NULL;
     char *dir = home_folder(options.dir);
-    enum status status = operator_open_dir(dir, &operator, &error);
+    enum status status = operator_open_dir(dir, &channel, &error);
     if (status == STATUS_OK) {
-        status = operator_status(operator, (uint64_t)(options.timeout_s * 1000), &answer, &error);
+        status = operator_status(channel, (uint64_t)(options.timeout_s * 1000), &answer, &error);
     }
     exit_code = status == STATUS_OK ? EXIT_OK : command_fail("status", status, &error);
     if (status == STATUS_OK) {
         (options.output == 1 ? show_status_json : show_status_table)(answer, stdout);
     }
-    if (operator != NULL) {
-        operator_close(operator);
+    if (channel != NULL) {
+        operator_close(channel);
     }
     mem_free(dir);
     return exit_code;

@@ -42,7 +42,7 @@ struct up {
     struct home_up asked;
     char former_model[97]; /* what an earlier `up` served; "": nothing */
     struct home_client client;
-    struct operator *operator;
+    struct operator_channel *channel;
     uint64_t deadline_us;
 };
 
@@ -69,7 +69,8 @@ static char *demo_model(void)
 {
     const char *cache = getenv("XDG_CACHE_HOME");
     const char *home = getenv("HOME");
-    char *base = cache != NULL && cache[0] == '/' ? mem_strdup(cache) : file_join(home != NULL ? home : "/root", ".cache");
+    char *base =
+        cache != NULL && cache[0] == '/' ? mem_strdup(cache) : file_join(home != NULL ? home : "/root", ".cache");
     char *path = file_join(base, "shoal/models/SmolLM2-135M-Instruct.Q4_1.gguf");
     mem_free(base);
     return path;
@@ -127,7 +128,7 @@ static enum status take_shape(struct up *up, struct error *error)
         }
         if ((options->coordinators != 0 && options->coordinators != asked->coordinators) ||
             (home_supervisor(up->dir) != 0 && ((options->nodes != 0 && options->nodes != asked->nodes) ||
-                                                (options->routers != 0 && options->routers != asked->routers)))) {
+                                               (options->routers != 0 && options->routers != asked->routers)))) {
             return error_set(error, STATUS_CONFLICT,
                              "this cluster has %" PRId64 " coordinators, %" PRId64 " routers and %" PRId64
                              " nodes; stop it first (shoal down), or take another --dir",
@@ -161,7 +162,7 @@ static enum status take_ports(struct up *up, struct error *error)
     if (home_supervisor(up->dir) != 0) {
         return STATUS_OK; /* they are ours, in use */
     }
-    int64_t first = up->options->port != 0 ? up->options->port
+    int64_t first = up->options->port != 0  ? up->options->port
                     : asked->http_port != 0 ? asked->http_port
                                             : HTTP_PORT_FIRST;
     asked->http_port = first == asked->http_port && port_is_ours(up, first, "r1") ? first : home_free_port(first);
@@ -236,9 +237,9 @@ static enum status wait_for_leader(struct up *up, struct error *error)
 {
     const struct proto_status *answer;
     say(up, "waiting for the coordinators to elect a leader");
-    enum status status = operator_open_dir(up->dir, &up->operator, error);
+    enum status status = operator_open_dir(up->dir, &up->channel, error);
     if (status == STATUS_OK) {
-        status = operator_status(up->operator, ms_left(up), &answer, error);
+        status = operator_status(up->channel, ms_left(up), &answer, error);
         if (status != STATUS_OK) {
             error_prefix(error, "%s/logs/c1.log and its neighbours may say why", up->dir);
         }
@@ -252,7 +253,7 @@ static enum status put_tenant(struct up *up, struct error *error)
     crypto_random(secret, sizeof(secret));
     const struct proto_cmd_tenant_put command = {
         .tenant = {.name = bytes_of_text("default"), .secret = bytes_of(secret, sizeof(secret))}};
-    enum status status = operator_propose(up->operator, PROTO_CMD_TENANT_PUT, &command, ms_left(up), error);
+    enum status status = operator_propose(up->channel, PROTO_CMD_TENANT_PUT, &command, ms_left(up), error);
     crypto_wipe(secret, sizeof(secret));
     return status;
 }
@@ -265,7 +266,7 @@ static enum status put_key(struct up *up, struct error *error)
     const struct proto_cmd_key_put command = {.key = {.hash = bytes_of(hash, sizeof(hash)),
                                                       .tenant = bytes_of_text("default"),
                                                       .label = bytes_of_text("shoal up")}};
-    return operator_propose(up->operator, PROTO_CMD_KEY_PUT, &command, ms_left(up), error);
+    return operator_propose(up->channel, PROTO_CMD_KEY_PUT, &command, ms_left(up), error);
 }
 
 /* The key of client.json, or a new one; the log refuses a key of a tenant that it does not know yet. */
@@ -324,10 +325,10 @@ static enum status put_model(struct up *up, struct error *error)
                                                           .kv_type = bytes_of_text(asked->kv_type),
                                                           .memory_bytes = replica_bytes(asked->model_path),
                                                           .created_s = clock_wall_us() / 1000000}};
-    enum status status = operator_propose(up->operator, PROTO_CMD_MODEL_PUT, &command, ms_left(up), error);
+    enum status status = operator_propose(up->channel, PROTO_CMD_MODEL_PUT, &command, ms_left(up), error);
     if (status == STATUS_OK && up->former_model[0] != '\0' && strcmp(up->former_model, asked->model_name) != 0) {
         const struct proto_cmd_model_remove former = {.name = bytes_of_text(up->former_model)};
-        status = operator_propose(up->operator, PROTO_CMD_MODEL_REMOVE, &former, ms_left(up), error);
+        status = operator_propose(up->channel, PROTO_CMD_MODEL_REMOVE, &former, ms_left(up), error);
         status = status == STATUS_NOT_FOUND ? STATUS_OK : status;
     }
     return status;
@@ -365,7 +366,7 @@ static enum status wait_for_replicas(struct up *up, struct error *error)
     int64_t shown = -1;
     for (;;) {
         const struct proto_status *answer;
-        enum status status = operator_status(up->operator, ms_left(up), &answer, error);
+        enum status status = operator_status(up->channel, ms_left(up), &answer, error);
         if (status != STATUS_OK) {
             return status;
         }
@@ -401,8 +402,9 @@ static enum status wait_for_router(struct up *up, struct error *error)
             return STATUS_OK;
         }
         if (out_of_time(up)) {
-            return error_set(error, STATUS_TIMEOUT, "the router at %s does not serve %s (last answer %u); see %s/logs/r1.log",
-                             up->client.url, up->client.model, code, up->dir);
+            return error_set(error, STATUS_TIMEOUT,
+                             "the router at %s does not serve %s (last answer %u); see %s/logs/r1.log", up->client.url,
+                             up->client.model, code, up->dir);
         }
         pause_ms(UP_POLL_MS);
     }
@@ -411,7 +413,7 @@ static enum status wait_for_router(struct up *up, struct error *error)
 static enum status show_result(struct up *up, struct error *error)
 {
     const struct proto_status *answer;
-    enum status status = operator_status(up->operator, ms_left(up), &answer, error);
+    enum status status = operator_status(up->channel, ms_left(up), &answer, error);
     if (status == STATUS_OK) {
         show_status_table(answer, stdout);
         printf("API %s   key %s   stop: shoal down   chat: shoal chat\n", up->client.url, up->client.api_key);
@@ -486,8 +488,8 @@ int command_up(int argc, char **argv)
         status = bring_up(&up, &error);
     }
     exit_code = status == STATUS_OK ? EXIT_OK : command_fail("up", status, &error);
-    if (up.operator != NULL) {
-        operator_close(up.operator);
+    if (up.channel != NULL) {
+        operator_close(up.channel);
     }
     mem_free(up.dir);
     return exit_code;

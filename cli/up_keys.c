@@ -74,13 +74,13 @@ enum status up_keys(const char *dir, const struct home_up *up, struct error *err
     char *folder = home_path(dir, "keys", NULL);
     char *path = home_path(dir, "keys", "members.json");
     struct members members = {.list = mem_new_array(struct member, MEMBERS_MAX)};
-    struct member *operator;
+    struct member *admin;
     enum status status = file_make_dirs(folder, 0700, error);
     if (status == STATUS_OK && (status = cluster_id_of(path, members.cluster_id, error)) == STATUS_OK &&
         (status = add_members(dir, MEMBER_COORDINATOR, 'c', up->coordinators, up, &members, error)) == STATUS_OK &&
         (status = add_members(dir, MEMBER_ROUTER, 'r', up->routers, up, &members, error)) == STATUS_OK &&
         (status = add_members(dir, MEMBER_NODE, 'n', up->nodes, up, &members, error)) == STATUS_OK &&
-        (status = add_member(dir, MEMBER_OPERATOR, "operator", &members, &operator, error)) == STATUS_OK) {
+        (status = add_member(dir, MEMBER_OPERATOR, "operator", &members, &admin, error)) == STATUS_OK) {
         status = members_write(path, &members, error);
     }
     members_free(&members);

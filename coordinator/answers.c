@@ -67,7 +67,8 @@ static void add_routers(struct proto_status *status, const struct control *contr
     }
 }
 
-static void add_nodes(struct proto_status *status, const struct fsm *fsm, const struct control *control, uint64_t now_us)
+static void add_nodes(struct proto_status *status, const struct fsm *fsm, const struct control *control,
+                      uint64_t now_us)
 {
     bool new_leader = now_us - control->leading_since_us < control->health.suspect_after_us;
     static const char *const names[] = {"up", "suspect", "down", "draining"};
@@ -88,18 +89,17 @@ static void add_replicas(struct proto_status *status, const struct fsm *fsm, con
     static const char *const names[] = {"pending", "starting", "ready", "draining", "failed", "lost"};
     for (size_t i = 0; i < fsm->replicas.count; i++) {
         const struct fsm_replica *replica = FSM_AT(fsm->replicas, fsm_replica, i);
-        struct proto_status_row *row = add_row(status, "replica", replica->name,
-                                               replica->endpoint[0] != '\0' ? replica->endpoint : replica->node,
-                                               names[replica->state]);
+        struct proto_status_row *row =
+            add_row(status, "replica", replica->name, replica->endpoint[0] != '\0' ? replica->endpoint : replica->node,
+                    names[replica->state]);
         row->model = bytes_of_text(replica->model);
         row->reason = bytes_of_text(replica->reason);
         const struct control_engine *engine = control_engine(control, replica);
         if (engine != NULL && engine->state == PROTO_ENGINE_READY && engine->blocks_total > 0) {
             row->has_load = true;
             row->requests = engine->running + engine->waiting;
-            row->kv_permille = engine->blocks_used < engine->blocks_total
-                                   ? engine->blocks_used * 1000 / engine->blocks_total
-                                   : 1000;
+            row->kv_permille =
+                engine->blocks_used < engine->blocks_total ? engine->blocks_used * 1000 / engine->blocks_total : 1000;
         }
     }
 }

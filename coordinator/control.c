@@ -129,8 +129,7 @@ static struct control_command *add_command(struct control_commands *commands, en
 }
 
 static void propose_node(struct control_commands *commands, enum proto_node_state state, const char *name,
-                         const char *host, const char *key, uint64_t cores, uint64_t memory_bytes,
-                         uint64_t incarnation)
+                         const char *host, const char *key, uint64_t cores, uint64_t memory_bytes, uint64_t incarnation)
 {
     struct control_command *command = add_command(commands, PROTO_CMD_NODE);
     if (command != NULL) {
@@ -180,8 +179,7 @@ static void step_health(struct control *control, const struct fsm *fsm, uint64_t
         nodes[i].heard_us = heard != NULL ? heard->heard_us : 0;
         nodes[i].logged_down = known->state == PROTO_NODE_DOWN;
     }
-    struct health_verdict verdict =
-        health_judge(&control->health, nodes, count, control->leading_since_us, now_us);
+    struct health_verdict verdict = health_judge(&control->health, nodes, count, control->leading_since_us, now_us);
     control->frozen = verdict.frozen;
     control->silent = verdict.silent;
     for (size_t i = 0; i < count; i++) {

@@ -79,8 +79,8 @@ void control_init(struct control *control, const struct health_config *health);
 void control_free(struct control *control);
 /* Leadership came or went. What was heard as an earlier leader is forgotten. */
 void control_lead(struct control *control, bool leading, uint64_t now_us);
-/* A heartbeat of the node whose bus key (Z85) is `key`. Older ones than what was heard lately (a repetition, or an agent
- * that another one has replaced) are dropped. */
+/* A heartbeat of the node whose bus key (Z85) is `key`. Older ones than what was heard lately (a repetition, or an
+ * agent that another one has replaced) are dropped. */
 void control_heartbeat(struct control *control, const struct proto_heartbeat *heartbeat, const char *key,
                        uint64_t now_us);
 /* STATUS_LIMIT: more routers than CONTROL_ROUTERS_MAX; the report is dropped. */

@@ -65,7 +65,7 @@ struct fsm_model {
 struct fsm_replica {
     char name[FSM_NAME_MAX + 1];
     char model[97];
-    char node[65]; /* "": pending */
+    char node[65];  /* "": pending */
     uint64_t epoch; /* index of the command that placed it */
     enum proto_replica_state state;
     char endpoint[129];

@@ -102,9 +102,8 @@ static void fill_tenants(const struct fsm *fsm, struct proto_view *view)
 
 enum status fsm_view(const struct fsm *fsm, struct buf *out, struct error *error)
 {
-    struct proto_view view = {.incarnation = fsm->incarnation,
-                              .index = fsm->index,
-                              .placement_index = fsm->placement_index};
+    struct proto_view view = {
+        .incarnation = fsm->incarnation, .index = fsm->index, .placement_index = fsm->placement_index};
     view.coordinators = mem_new_array(struct proto_view_coordinator, fsm->coordinators_count);
     view.nodes = mem_new_array(struct proto_view_node, fsm->nodes.count);
     view.models = mem_new_array(struct proto_view_model, fsm->models.count);

@@ -3,7 +3,8 @@
  * `<name>.key` is JSON {"name", "public", "secret"} with Z85 keys, mode 0600; a file that others can read is refused.
  * So is one whose halves do not belong together.
  * members.json lists coordinators (name, endpoint, key, raft_id), routers, nodes and operators (name, key) and the
- * cluster's id; every process reads it at start. Names are unique within a role, keys and raft ids altogether. Blocking file access: at start only. */
+ * cluster's id; every process reads it at start. Names are unique within a role, keys and raft ids altogether. Blocking
+ * file access: at start only. */
 #ifndef SHOAL_NET_IDENTITY_H
 #define SHOAL_NET_IDENTITY_H
 

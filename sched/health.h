@@ -18,8 +18,8 @@ struct health_config {
 enum health_state { HEALTH_UP, HEALTH_SUSPECT, HEALTH_DOWN };
 
 struct health_node {
-    uint64_t heard_us;      /* when the last heartbeat came; 0: never since this leader leads */
-    bool logged_down;       /* what the replicated state says */
+    uint64_t heard_us;       /* when the last heartbeat came; 0: never since this leader leads */
+    bool logged_down;        /* what the replicated state says */
     enum health_state state; /* out */
 };
 

@@ -178,8 +178,8 @@ static bool place_one(struct place_run *run, const struct place_model *model, ui
     if (node < 0 && replica != NULL && replica->node[0] == '\0' && strcmp(replica->reason, reason) == 0) {
         return true; /* pending for the same reason: no news */
     }
-    struct place_action *action = add_action(run, node >= 0 ? PLACE_PUT : PLACE_PEND, name, model->name,
-                                             replica != NULL ? replica->epoch : 0);
+    struct place_action *action =
+        add_action(run, node >= 0 ? PLACE_PUT : PLACE_PEND, name, model->name, replica != NULL ? replica->epoch : 0);
     if (action == NULL) {
         return false;
     }

@@ -2,7 +2,8 @@
  *
  * Bin-packing by memory: a replica goes to the usable node with the largest free share that has room and runs no other
  * replica of that model; ties go by name, so that every coordinator decides alike. Placements that still hold are never
- * moved. What does not fit is pending, with the reason. Replicas are named model/1 … model/n and placed in that order. */
+ * moved. What does not fit is pending, with the reason. Replicas are named model/1 … model/n and placed in that order.
+ */
 #ifndef SHOAL_SCHED_PLACE_H
 #define SHOAL_SCHED_PLACE_H
 
@@ -29,15 +30,15 @@ struct place_model {
 struct place_replica {
     const char *name;
     const char *model;
-    const char *node;      /* "": pending */
-    const char *reason;    /* why it is pending */
+    const char *node;   /* "": pending */
+    const char *reason; /* why it is pending */
     uint64_t epoch;
 };
 
 enum place_kind {
-    PLACE_PUT,    /* run replica on node */
-    PLACE_PEND,   /* replica has no node; reason says why (only when that is news) */
-    PLACE_REMOVE  /* the model is gone, or wants fewer replicas */
+    PLACE_PUT,   /* run replica on node */
+    PLACE_PEND,  /* replica has no node; reason says why (only when that is news) */
+    PLACE_REMOVE /* the model is gone, or wants fewer replicas */
 };
 
 struct place_action {

@@ -30,9 +30,10 @@ static void proposed(struct replog_propose *propose, enum status status, uint64_
 {
     struct shell_pending *pending = CONTAINER_OF(propose, struct shell_pending, propose);
     struct shell *shell = pending->shell;
-    const char *detail = status == STATUS_OK            ? ""
-                         : status == STATUS_UNREACHABLE ? "leadership was lost: unknown whether it was applied, ask again"
-                                                        : "not applied, ask the leader";
+    const char *detail = status == STATUS_OK ? ""
+                         : status == STATUS_UNREACHABLE
+                             ? "leadership was lost: unknown whether it was applied, ask again"
+                             : "not applied, ask the leader";
     if (status == STATUS_OK) {
         const struct shell_outcome *applied = &shell->outcomes[index % SHELL_OUTCOMES];
         CHECK(applied->index == index);
@@ -158,8 +159,8 @@ void shell_control_step(struct shell *shell)
             status = shell_propose(shell, buf_bytes(&frame), true, 0, 0, 0);
         }
         if (status != STATUS_OK) {
-            LOG_W("control", "command_not_proposed", "opcode=%s status=%s",
-                  proto_opcode_name(commands.list[i].opcode), status_name(status));
+            LOG_W("control", "command_not_proposed", "opcode=%s status=%s", proto_opcode_name(commands.list[i].opcode),
+                  status_name(status));
         } else {
             log_command(&commands.list[i]);
         }

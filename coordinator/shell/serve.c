@@ -103,7 +103,8 @@ static void on_view_ask(struct shell *shell, const struct member *from, uint64_t
     if (control_router_report(&shell->control, &ask->router, loop_now_us(&shell->loop)) != STATUS_OK) {
         LOG_W("shell", "router_not_listed", "reason=limit_or_name");
     }
-    bool newer = fsm->incarnation > ask->incarnation || (fsm->incarnation == ask->incarnation && fsm->index > ask->index);
+    bool newer =
+        fsm->incarnation > ask->incarnation || (fsm->incarnation == ask->incarnation && fsm->index > ask->index);
     if (!newer) {
         struct proto_view_same same = {.incarnation = fsm->incarnation, .index = fsm->index};
         send_message(shell, channel, PROTO_VIEW_SAME, &same);
@@ -138,8 +139,7 @@ static void on_status_ask(struct shell *shell, uint64_t channel, const struct pr
             }
         }
     }
-    struct answer_leader leader = {
-        .name = shell->self->name, .term = replog_term(shell->replog), .coordinator_up = up};
+    struct answer_leader leader = {.name = shell->self->name, .term = replog_term(shell->replog), .coordinator_up = up};
     struct buf frame;
     struct error error;
     buf_init(&frame, PROTO_FRAME_BYTES_MAX);
@@ -183,8 +183,8 @@ static void on_propose(struct shell *shell, uint64_t channel, const struct proto
                                         .sequence = propose->sequence,
                                         .status = bytes_of_text(status_name(status)),
                                         .detail = bytes_of_text(status == STATUS_INVALID
-                                                                     ? "no command of an operator's"
-                                                                     : "not proposed: try again in a moment")};
+                                                                    ? "no command of an operator's"
+                                                                    : "not proposed: try again in a moment")};
         send_message(shell, channel, PROTO_OUTCOME, &outcome);
     }
 }

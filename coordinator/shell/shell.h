@@ -74,7 +74,7 @@ struct shell {
     size_t own_outstanding; /* the control loop's proposals */
     struct shell_pending pending[SHELL_PENDING_MAX];
     struct shell_outcome outcomes[SHELL_OUTCOMES]; /* ring by index */
-    struct buf view; /* the encoded VIEW of view_index */
+    struct buf view;                               /* the encoded VIEW of view_index */
     uint64_t view_index;
 };
 

@@ -100,8 +100,7 @@ static uint64_t backoff_us(const struct agent *agent, const struct agent_engine 
 static void draw_token(const struct agent *agent, struct agent_engine *engine, uint64_t now_us)
 {
     struct bytes parts[] = {bytes_of_text(engine->job.replica), bytes_of(&engine->job.epoch, sizeof(uint64_t)),
-                            bytes_of(&agent->config.incarnation, sizeof(uint64_t)),
-                            bytes_of(&now_us, sizeof(now_us))};
+                            bytes_of(&agent->config.incarnation, sizeof(uint64_t)), bytes_of(&now_us, sizeof(now_us))};
     crypto_blake2b(engine->token, bytes_of(agent->config.token_seed, sizeof(agent->config.token_seed)), parts,
                    COUNT_OF(parts));
 }
@@ -178,7 +177,8 @@ static bool tick_engine(const struct agent *agent, struct agent_engine *engine, 
         } else if (stale) {
             fence(engine, now_us, actions); /* nothing is served yet: no grace */
         } else if (in_phase_us >= (engine->adopted ? config->silent_after_us : config->start_grace_us)) {
-            note_reason(engine, engine->adopted ? "the adopted engine did not report" : "no report within the start grace");
+            note_reason(engine,
+                        engine->adopted ? "the adopted engine did not report" : "no report within the start grace");
             fence(engine, now_us, actions);
         }
         break;

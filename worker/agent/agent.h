@@ -8,10 +8,10 @@
  *
  * One entry per replica. The receiver fences: an entry starts a new engine only after the old process was seen to be
  * gone (reaped, or, if adopted, vanished), and only with an epoch that is at least the highest this node ever ran of
- * that replica (within one incarnation of the cluster: a restored cluster counts epochs anew). AGENT_PERSIST comes first whenever what must survive an agent's death changed; the shell writes
- * agent_save's text durably before it performs what follows. Engines outlive their agent: agent_load takes up the
- * living ones by (pid, start time, epoch), and heartbeats are silent about them until they have spoken, so that a
- * restarted agent changes nothing for them.
+ * that replica (within one incarnation of the cluster: a restored cluster counts epochs anew). AGENT_PERSIST comes
+ * first whenever what must survive an agent's death changed; the shell writes agent_save's text durably before it
+ * performs what follows. Engines outlive their agent: agent_load takes up the living ones by (pid, start time, epoch),
+ * and heartbeats are silent about them until they have spoken, so that a restarted agent changes nothing for them.
  *
  * No clock, socket or process in here; times are the caller's monotonic microseconds. */
 #ifndef SHOAL_WORKER_AGENT_AGENT_H
@@ -39,17 +39,17 @@ struct agent_job {
 };
 
 struct agent_engine {
-    struct agent_job job;      /* wanted */
-    struct agent_job running;  /* what the process was started with */
-    bool wanted;               /* still assigned */
+    struct agent_job job;     /* wanted */
+    struct agent_job running; /* what the process was started with */
+    bool wanted;              /* still assigned */
     enum agent_phase phase;
-    int pid;                   /* 0: none */
+    int pid; /* 0: none */
     uint64_t start_ticks;
     uint8_t token[AGENT_TOKEN_BYTES];
     uint64_t epoch_highest;
     uint64_t started_us, heard_us, phase_us;
-    uint64_t retry_us;         /* WAITING: not before */
-    unsigned failures;         /* in a row, for the back-off */
+    uint64_t retry_us; /* WAITING: not before */
+    unsigned failures; /* in a row, for the back-off */
     bool adopted;
     /* The engine's last report, its texts kept here. */
     struct proto_engine_report report;
@@ -60,12 +60,12 @@ struct agent_config {
     char node[65];
     char host[129];
     uint64_t incarnation;
-    uint64_t cores;            /* dealt to the engines */
-    uint64_t silent_after_us;  /* a live engine without a report for so long is fenced: 5 s */
-    uint64_t start_grace_us;   /* from start to the first report: 30 s */
-    uint64_t stop_grace_us;    /* from engine_stop to SIGKILL: 5 s */
+    uint64_t cores;                            /* dealt to the engines */
+    uint64_t silent_after_us;                  /* a live engine without a report for so long is fenced: 5 s */
+    uint64_t start_grace_us;                   /* from start to the first report: 30 s */
+    uint64_t stop_grace_us;                    /* from engine_stop to SIGKILL: 5 s */
     uint64_t backoff_first_us, backoff_max_us; /* 250 ms doubling to 30 s */
-    uint8_t token_seed[32];    /* secret; session tokens are derived from it */
+    uint8_t token_seed[32];                    /* secret; session tokens are derived from it */
 };
 
 struct agent {

@@ -111,6 +111,9 @@ static void key_pairs_are_fresh_and_belong_together(void **state)
     uint8_t public_a[32], secret_a[32], public_b[32], secret_b[32];
     crypto_curve_keypair(public_a, secret_a);
     crypto_curve_keypair(public_b, secret_b);
+    uint8_t again[CURVE_KEY_BYTES];
+    crypto_curve_public(again, secret_a);
+    assert_memory_equal(again, public_a, CURVE_KEY_BYTES);
     assert_memory_not_equal(public_a, public_b, 32);
     assert_memory_not_equal(secret_a, secret_b, 32);
     assert_memory_not_equal(public_a, secret_a, 32);

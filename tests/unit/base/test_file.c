@@ -218,6 +218,23 @@ static void open_files_limit(void **state)
     assert_true(limit.rlim_cur == limit.rlim_max);
 }
 
+static void a_lock_is_one_process_at_a_time(void **state)
+{
+    (void)state;
+    char *path = in_folder("lock");
+    struct error error;
+    int first, second = -1;
+    assert_int_equal(file_lock(path, &first, &error), STATUS_OK);
+    assert_int_equal(file_lock(path, &second, &error), STATUS_BUSY); /* another descriptor is another holder */
+    assert_non_null(strstr(error.text, path));
+    assert_int_equal(second, -1);
+    close(first);
+    assert_int_equal(file_lock(path, &second, &error), STATUS_OK);
+    close(second);
+    assert_int_equal(file_lock("/nonexistent/lock", &second, &error), STATUS_NOT_FOUND);
+    mem_free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +247,7 @@ int main(void)
         cmocka_unit_test(mappings),
         cmocka_unit_test(joining),
         cmocka_unit_test(open_files_limit),
+        cmocka_unit_test(a_lock_is_one_process_at_a_time),
     };
     return cmocka_run_group_tests_name("base.file", tests, set_up, tear_down);
 }

@@ -1,5 +1,5 @@
-/* Promises of the state folder: what is written reads back, secrets with mode 0600; damaged files are named, not believed;
- * a supervisor is one only while that very process lives; keys are made once and kept. */
+/* Promises of the state folder: what is written reads back, secrets with mode 0600; damaged files are named, not
+ * believed; a supervisor is one only while that very process lives; keys are made once and kept. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -212,9 +212,10 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
     (void)state;
-    static const char *const names[] = {"up.json",     "client.json", "supervisor.json", "children.json","keys/c1.key",
-                                        "keys/c2.key", "keys/c3.key", "keys/r1.key",     "keys/n1.key",
-                                        "keys/n2.key", "keys/n3.key", "keys/operator.key", "keys/members.json"};
+    static const char *const names[] = {"up.json",          "client.json", "supervisor.json", "children.json",
+                                        "keys/c1.key",      "keys/c2.key", "keys/c3.key",     "keys/r1.key",
+                                        "keys/n1.key",      "keys/n2.key", "keys/n3.key",     "keys/operator.key",
+                                        "keys/members.json"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char *path = file_join(folder, names[i]);
         (void)unlink(path);

@@ -251,8 +251,8 @@ static void test_request_is_as_asked(void **state)
 static void test_bad_addresses_and_keys_are_refused(void **state)
 {
     (void)state;
-    static const char *const urls[] = {"",          "https://x/",      "http://",         "http:///x",
-                                       "ftp://x/y", "http://a b/",     "http://a/\r\nX: y", "http://a:123456789/",
+    static const char *const urls[] = {"",           "https://x/",  "http://",           "http:///x",
+                                       "ftp://x/y",  "http://a b/", "http://a/\r\nX: y", "http://a:123456789/",
                                        "http://:80/"};
     struct error error;
     unsigned code;

@@ -1,5 +1,5 @@
-/* Promises of the table: columns line up by characters, not bytes; lines end without blanks; nothing that a terminal would
- * obey gets through. */
+/* Promises of the table: columns line up by characters, not bytes; lines end without blanks; nothing that a terminal
+ * would obey gets through. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-/* commands: shortcuts of the state machine's tests: encode one command, apply it at the next index, give its outcome. */
+/* commands: shortcuts of the state machine's tests: encode one command, apply it at the next index, give its outcome.
+ */
 #ifndef SHOAL_TESTS_UNIT_COORDINATOR_COMMANDS_H
 #define SHOAL_TESTS_UNIT_COORDINATOR_COMMANDS_H
 

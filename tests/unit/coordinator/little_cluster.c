@@ -104,19 +104,20 @@ static void processes_act(struct little_cluster *cluster, struct little_node *no
         }
         bool ready = cluster->now_us - process->started_us >= LITTLE_READY_AFTER_US;
         const char *problem = cluster->engine_problem;
-        const struct proto_engine_state state = {
-            .report = {.replica = bytes_of_text(process->replica),
-                       .epoch = process->epoch,
-                       .incarnation = process->started_us,
-                       .state = problem != NULL ? PROTO_ENGINE_FAILED : ready ? PROTO_ENGINE_READY : PROTO_ENGINE_LOADING,
-                       .pid = (uint64_t)process->pid,
-                       .endpoint = bytes_of_text(ready ? "tcp://127.0.0.1:1" : ""),
-                       .reason = bytes_of_text(problem != NULL ? problem : ""),
-                       .blocks_total = 200,
-                       .blocks_used = 50,
-                       .running = 3,
-                       .waiting = 1},
-            .session_token = bytes_of(process->token, AGENT_TOKEN_BYTES)};
+        const struct proto_engine_state state = {.report = {.replica = bytes_of_text(process->replica),
+                                                            .epoch = process->epoch,
+                                                            .incarnation = process->started_us,
+                                                            .state = problem != NULL ? PROTO_ENGINE_FAILED
+                                                                     : ready         ? PROTO_ENGINE_READY
+                                                                                     : PROTO_ENGINE_LOADING,
+                                                            .pid = (uint64_t)process->pid,
+                                                            .endpoint = bytes_of_text(ready ? "tcp://127.0.0.1:1" : ""),
+                                                            .reason = bytes_of_text(problem != NULL ? problem : ""),
+                                                            .blocks_total = 200,
+                                                            .blocks_used = 50,
+                                                            .running = 3,
+                                                            .waiting = 1},
+                                                 .session_token = bytes_of(process->token, AGENT_TOKEN_BYTES)};
         assert_int_equal(agent_report(&node->agent, &state, cluster->now_us), STATUS_OK);
     }
 }

@@ -1,5 +1,5 @@
-/* little_cluster: a cluster on a virtual clock: the real state machine, control loop and agents, joined by function calls;
- * processes are entries of a table. One leading coordinator whose log commits at once. */
+/* little_cluster: a cluster on a virtual clock: the real state machine, control loop and agents, joined by function
+ * calls; processes are entries of a table. One leading coordinator whose log commits at once. */
 #ifndef SHOAL_TESTS_UNIT_COORDINATOR_LITTLE_CLUSTER_H
 #define SHOAL_TESTS_UNIT_COORDINATOR_LITTLE_CLUSTER_H
 
@@ -8,7 +8,13 @@
 #include "coordinator/control.h"
 #include "worker/agent/agent.h"
 
-enum { LITTLE_NODES = 4, LITTLE_PROCESSES = 16, LITTLE_STEP_US = 50000, LITTLE_READY_AFTER_US = 300000, LITTLE_FIND_US = 400000 };
+enum {
+    LITTLE_NODES = 4,
+    LITTLE_PROCESSES = 16,
+    LITTLE_STEP_US = 50000,
+    LITTLE_READY_AFTER_US = 300000,
+    LITTLE_FIND_US = 400000
+};
 
 struct little_process {
     int pid; /* 0: free */
@@ -34,8 +40,8 @@ struct little_cluster {
     struct little_node nodes[LITTLE_NODES];
     uint64_t now_us;
     int next_pid;
-    uint64_t commands; /* that the control loop had applied */
-    uint64_t refused;  /* of them, without effect */
+    uint64_t commands;          /* that the control loop had applied */
+    uint64_t refused;           /* of them, without effect */
     const char *engine_problem; /* not NULL: engines report this failure instead of getting ready */
 };
 
@@ -52,7 +58,7 @@ void little_cluster_join(struct little_cluster *cluster, size_t node);
 void little_cluster_kill_node(struct little_cluster *cluster, size_t node); /* with all that runs on it */
 void little_cluster_start_node(struct little_cluster *cluster, size_t node);
 void little_cluster_restart_agent(struct little_cluster *cluster, size_t node); /* its engines live on, and take
- * LITTLE_FIND_US to find the new one */
+                                                                                 * LITTLE_FIND_US to find the new one */
 void little_cluster_kill_engine(struct little_cluster *cluster, size_t node, const char *replica);
 void little_cluster_new_leader(struct little_cluster *cluster);
 /* How many processes of that replica run, on all nodes together. */

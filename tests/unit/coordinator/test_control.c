@@ -1,6 +1,6 @@
-/* Promises of the control loop, on the little cluster: what is wanted gets placed and ready, then nothing more is logged;
- * a dead node's replicas move after down_after, and only they; restarts of agents and changes of the leader move nothing;
- * a mass silence freezes placement; whatever happened, in the end exactly what is wanted runs. */
+/* Promises of the control loop, on the little cluster: what is wanted gets placed and ready, then nothing more is
+ * logged; a dead node's replicas move after down_after, and only they; restarts of agents and changes of the leader
+ * move nothing; a mass silence freezes placement; whatever happened, in the end exactly what is wanted runs. */
 #include <stdio.h>
 #include <string.h>
 

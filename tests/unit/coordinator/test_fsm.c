@@ -71,10 +71,10 @@ static void test_placement_needs_model_node_and_epoch(void **state)
     ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "x", "n2", 0), STATUS_NOT_FOUND);
     ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "m", "n9", 0), STATUS_NOT_FOUND);
     ASSERT_REFUSED(&fsm, place(&fsm, "", "m", "n2", 0), STATUS_INVALID);
-    ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "m", "n2", 1), STATUS_CONFLICT);     /* it is unknown, not of epoch 1 */
-    ASSERT_REFUSED(&fsm, place(&fsm, "m/1", "m", "n2", 0), STATUS_CONFLICT);     /* it is known */
+    ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "m", "n2", 1), STATUS_CONFLICT); /* it is unknown, not of epoch 1 */
+    ASSERT_REFUSED(&fsm, place(&fsm, "m/1", "m", "n2", 0), STATUS_CONFLICT); /* it is known */
     ASSERT_REFUSED(&fsm, place(&fsm, "m/1", "m", "n2", epoch - 1), STATUS_CONFLICT);
-    ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "m", "n1", 0), STATUS_CONFLICT);     /* n1 runs m already */
+    ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "m", "n1", 0), STATUS_CONFLICT); /* n1 runs m already */
     assert_int_equal(put_node(&fsm, "n2", PROTO_NODE_DOWN), STATUS_OK);
     ASSERT_REFUSED(&fsm, place(&fsm, "m/2", "m", "n2", 0), STATUS_CONFLICT);
     assert_int_equal(place(&fsm, "m/2", "m", "", 0), STATUS_OK);
@@ -117,7 +117,8 @@ static void test_reports_need_a_living_node(void **state)
     assert_int_equal(fsm_replica(&fsm, "m/1")->epoch, epoch);
     ASSERT_REFUSED(&fsm, set_state(&fsm, "m/1", epoch, PROTO_REPLICA_READY), STATUS_CONFLICT);
     assert_int_equal(put_node(&fsm, "n1", PROTO_NODE_UP), STATUS_OK);
-    assert_int_equal(set_state(&fsm, "m/1", epoch, PROTO_REPLICA_READY), STATUS_OK); /* back before it was placed anew */
+    assert_int_equal(set_state(&fsm, "m/1", epoch, PROTO_REPLICA_READY),
+                     STATUS_OK); /* back before it was placed anew */
     assert_int_equal(place(&fsm, "m/2", "m", "", 0), STATUS_OK);
     ASSERT_REFUSED(&fsm, set_state(&fsm, "m/2", fsm.index - 1, PROTO_REPLICA_READY), STATUS_CONFLICT);
     fsm_free(&fsm);
@@ -279,9 +280,8 @@ static void test_the_largest_state_can_be_saved(void **state)
     long_name(node, 64, "t", 0);
     for (size_t i = 0; i <= FSM_KEYS_MAX; i++) {
         memcpy(secret, &i, sizeof(i));
-        const struct proto_cmd_key_put command = {.key = {.hash = bytes_of(secret, 32),
-                                                          .tenant = bytes_of_text(node),
-                                                          .label = bytes_of(path, 64)}};
+        const struct proto_cmd_key_put command = {
+            .key = {.hash = bytes_of(secret, 32), .tenant = bytes_of_text(node), .label = bytes_of(path, 64)}};
         assert_int_equal(apply(&fsm, PROTO_CMD_KEY_PUT, &command), i < FSM_KEYS_MAX ? STATUS_OK : STATUS_LIMIT);
     }
     struct buf frame;

@@ -15,85 +15,75 @@ static const char *pick(struct rng *rng, const char *const *list, size_t count)
     return list[rng_below(rng, count)];
 }
 
-/* One command: mostly sensible ones, so that states get rich; epochs are often the true ones. */
+/* What commands are drawn from: few names, so that they meet. */
+static const char *const node_names[] = {"n1", "n2", "n3", ""}, *const model_names[] = {"a", "b", "c"};
+static const char *const replica_names[] = {"a/1", "a/2", "b/1", "b/2", "c/1", ""}, *const paths[] = {"/p", "/q", ""};
+
+static enum status draw_wish(struct rng *rng, struct buf *out, struct error *error)
+{
+    uint8_t bytes[32] = {(uint8_t)rng_below(rng, 4)};
+    struct bytes name = bytes_of_text(pick(rng, model_names, 3));
+    const struct proto_cmd_model_put put = {
+        .model = {.name = name, .path = bytes_of_text(pick(rng, paths, 3)), .replicas = rng_below(rng, 4)}};
+    const struct proto_cmd_model_remove removal = {.name = rng_below(rng, 4) ? BYTES_LITERAL("x") : name};
+    const struct proto_cmd_tenant_put tenant = {.tenant = {.name = name, .secret = bytes_of(bytes, 32)}};
+    const struct proto_cmd_key_put key = {.key = {.hash = bytes_of(bytes, 32), .tenant = name}};
+    const struct proto_cmd_key_remove key_removal = {.hash = bytes_of(bytes, 32)};
+    switch (rng_below(rng, 6)) {
+    case 0:
+        return proto_encode(out, PROTO_CMD_MODEL_REMOVE, &removal, error);
+    case 1:
+        return proto_encode(out, PROTO_CMD_TENANT_PUT, &tenant, error);
+    case 2:
+        return proto_encode(out, PROTO_CMD_KEY_PUT, &key, error);
+    case 3:
+        return proto_encode(out, PROTO_CMD_KEY_REMOVE, &key_removal, error);
+    default:
+        return proto_encode(out, PROTO_CMD_MODEL_PUT, &put, error);
+    }
+}
+
+/* Epochs are often the true ones. */
+static enum status draw_finding(struct rng *rng, const struct fsm *fsm, struct buf *out, struct error *error)
+{
+    const char *name = pick(rng, replica_names, 6);
+    const struct fsm_replica *known = fsm_replica(fsm, name);
+    uint64_t epoch = rng_below(rng, 4) != 0 && known != NULL ? known->epoch : rng_below(rng, 3);
+    struct bytes replica = bytes_of_text(name), node = bytes_of_text(pick(rng, node_names, 4));
+    struct proto_view_coordinator one = {.name = BYTES_LITERAL("c1"), .raft_id = rng_below(rng, 2)};
+    const struct proto_cmd_cluster cluster = {1 + rng_below(rng, 3), &one, 1};
+    const struct proto_cmd_node told = {
+        .node = {.name = node, .state = rng_below(rng, 4), .memory_bytes = rng_below(rng, 100)}};
+    const struct proto_cmd_place placement = {.replica = replica,
+                                              .model = bytes_of(name, name[0] != '\0'),
+                                              .node = node,
+                                              .reason = BYTES_LITERAL("why"),
+                                              .expected_epoch = epoch};
+    const struct proto_cmd_unplace unplacement = {.replica = replica, .expected_epoch = epoch};
+    const struct proto_cmd_replica_state report = {.replica = replica,
+                                                   .epoch = epoch,
+                                                   .state = rng_below(rng, 6),
+                                                   .endpoint = BYTES_LITERAL("tcp://1:2"),
+                                                   .pool_tokens = rng_u64(rng)};
+    switch (rng_below(rng, 7)) {
+    case 0:
+        return proto_encode(out, PROTO_CMD_CLUSTER, &cluster, error);
+    case 1:
+    case 2:
+        return proto_encode(out, PROTO_CMD_NODE, &told, error);
+    case 3:
+        return proto_encode(out, PROTO_CMD_UNPLACE, &unplacement, error);
+    case 4:
+        return proto_encode(out, PROTO_CMD_REPLICA_STATE, &report, error);
+    default:
+        return proto_encode(out, PROTO_CMD_PLACE, &placement, error);
+    }
+}
+
 static void draw_command(struct rng *rng, const struct fsm *fsm, struct buf *out)
 {
-    static const char *const nodes[] = {"n1", "n2", "n3", ""}, *const models[] = {"a", "b", "c"};
-    static const char *const replicas[] = {"a/1", "a/2", "b/1", "b/2", "c/1", ""}, *const paths[] = {"/p", "/q", ""};
     struct error error;
-    enum status status = STATUS_OK;
-    const char *replica = pick(rng, replicas, 6);
-    const struct fsm_replica *known = fsm_replica(fsm, replica);
-    uint64_t epoch = rng_below(rng, 4) != 0 && known != NULL ? known->epoch : rng_below(rng, 3);
-    uint8_t bytes[32] = {(uint8_t)rng_below(rng, 4)};
-    switch (rng_below(rng, 11)) {
-    case 0: {
-        struct proto_view_coordinator one = {.name = BYTES_LITERAL("c1"), .raft_id = rng_below(rng, 2)};
-        const struct proto_cmd_cluster command = {1 + rng_below(rng, 3), &one, 1};
-        status = proto_encode(out, PROTO_CMD_CLUSTER, &command, &error);
-        break;
-    }
-    case 1:
-    case 2: {
-        const struct proto_cmd_node command = {.node = {.name = bytes_of_text(pick(rng, nodes, 4)),
-                                                        .state = rng_below(rng, 4),
-                                                        .memory_bytes = rng_below(rng, 100),
-                                                        .incarnation = rng_u64(rng)}};
-        status = proto_encode(out, PROTO_CMD_NODE, &command, &error);
-        break;
-    }
-    case 3: {
-        const struct proto_cmd_model_put command = {.model = {.name = bytes_of_text(pick(rng, models, 3)),
-                                                              .path = bytes_of_text(pick(rng, paths, 3)),
-                                                              .replicas = rng_below(rng, 4)}};
-        status = proto_encode(out, PROTO_CMD_MODEL_PUT, &command, &error);
-        break;
-    }
-    case 4: {
-        const struct proto_cmd_model_remove command = {.name = bytes_of_text(rng_below(rng, 4) ? "x" : "a")};
-        status = proto_encode(out, PROTO_CMD_MODEL_REMOVE, &command, &error);
-        break;
-    }
-    case 5:
-    case 6: {
-        char model[2] = {replica[0], '\0'};
-        const struct proto_cmd_place command = {.replica = bytes_of_text(replica),
-                                                .model = bytes_of_text(model),
-                                                .node = bytes_of_text(pick(rng, nodes, 4)),
-                                                .reason = BYTES_LITERAL("why"),
-                                                .expected_epoch = epoch};
-        status = proto_encode(out, PROTO_CMD_PLACE, &command, &error);
-        break;
-    }
-    case 7: {
-        const struct proto_cmd_unplace command = {.replica = bytes_of_text(replica), .expected_epoch = epoch};
-        status = proto_encode(out, PROTO_CMD_UNPLACE, &command, &error);
-        break;
-    }
-    case 8: {
-        const struct proto_cmd_replica_state command = {.replica = bytes_of_text(replica),
-                                                        .epoch = epoch,
-                                                        .state = rng_below(rng, 6),
-                                                        .endpoint = BYTES_LITERAL("tcp://1:2"),
-                                                        .pool_tokens = rng_u64(rng)};
-        status = proto_encode(out, PROTO_CMD_REPLICA_STATE, &command, &error);
-        break;
-    }
-    case 9: {
-        const struct proto_cmd_tenant_put command = {
-            .tenant = {.name = bytes_of_text(pick(rng, models, 3)), .secret = bytes_of(bytes, 32)}};
-        status = proto_encode(out, PROTO_CMD_TENANT_PUT, &command, &error);
-        break;
-    }
-    default: {
-        const struct proto_cmd_key_put command = {
-            .key = {.hash = bytes_of(bytes, 32), .tenant = bytes_of_text(pick(rng, models, 3))}};
-        const struct proto_cmd_key_remove gone = {.hash = bytes_of(bytes, 32)};
-        status = rng_below(rng, 3) ? proto_encode(out, PROTO_CMD_KEY_PUT, &command, &error)
-                                   : proto_encode(out, PROTO_CMD_KEY_REMOVE, &gone, &error);
-        break;
-    }
-    }
+    enum status status = rng_below(rng, 2) ? draw_wish(rng, out, &error) : draw_finding(rng, fsm, out, &error);
     assert_int_equal(status, STATUS_OK);
     if (rng_below(rng, 20) == 0) { /* an entry that nobody understands is part of the log, too */
         out->data[rng_below(rng, out->length)] ^= (uint8_t)(1 + rng_below(rng, 255));

@@ -90,7 +90,8 @@ static void test_damaged_identities_are_refused(void **state)
     assert_int_equal(identity_create(path_of("two.key"), "a", &two, &error), STATUS_OK);
     crypto_z85_encode(public_text, one.keys.public_key);
     crypto_z85_encode(secret_text, two.keys.secret_key);
-    static const char *const broken[] = {"", "[]", "{}", "{\"name\": \"a\"}", "{\"name\": 7, \"public\": \"\", \"secret\": \"\"}"};
+    static const char *const broken[] = {"", "[]", "{}", "{\"name\": \"a\"}",
+                                         "{\"name\": 7, \"public\": \"\", \"secret\": \"\"}"};
     for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
         write_text("bad.key", broken[i], 0600);
         assert_int_equal(identity_read(path_of("bad.key"), &out, &error), STATUS_INVALID);
@@ -99,7 +100,8 @@ static void test_damaged_identities_are_refused(void **state)
     snprintf(text, sizeof(text), "{\"name\": \"a\", \"public\": \"%s\", \"secret\": \"%s\"}", public_text, secret_text);
     write_text("bad.key", text, 0600);
     assert_int_equal(identity_read(path_of("bad.key"), &out, &error), STATUS_CORRUPT);
-    snprintf(text, sizeof(text), "{\"name\": \"a\", \"public\": \"%s\", \"secret\": \"%.39s\"}", public_text, secret_text);
+    snprintf(text, sizeof(text), "{\"name\": \"a\", \"public\": \"%s\", \"secret\": \"%.39s\"}", public_text,
+             secret_text);
     write_text("bad.key", text, 0600);
     assert_int_equal(identity_read(path_of("bad.key"), &out, &error), STATUS_INVALID);
     assert_int_equal(identity_read(path_of("absent.key"), &out, &error), STATUS_NOT_FOUND);
@@ -180,7 +182,10 @@ static void test_malformed_members_are_refused(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "", "{}", "{\"cluster_id\": \"00\"}", "{\"cluster_id\": \"0000000000000000000000000000000g\"}",
+        "",
+        "{}",
+        "{\"cluster_id\": \"00\"}",
+        "{\"cluster_id\": \"0000000000000000000000000000000g\"}",
         "{\"cluster_id\": \"00000000000000000000000000000000\", \"nodes\": {}}",
         "{\"cluster_id\": \"00000000000000000000000000000000\", \"nodes\": [7]}",
         "{\"cluster_id\": \"00000000000000000000000000000000\", \"nodes\": [{\"name\": \"n\", \"key\": \"short\"}]}"};

@@ -34,8 +34,8 @@ static size_t step(struct world *world, struct place_action *actions)
         replicas[i] = (struct place_replica){world->replicas[i].name, world->replicas[i].model, world->replicas[i].node,
                                              world->replicas[i].reason, world->replicas[i].epoch};
     }
-    struct place_input input = {world->nodes, world->nodes_count, world->models, world->models_count, replicas,
-                                world->replicas_count};
+    struct place_input input = {world->nodes,        world->nodes_count, world->models,
+                                world->models_count, replicas,           world->replicas_count};
     return place_step(&input, actions, REPLICAS_MAX);
 }
 

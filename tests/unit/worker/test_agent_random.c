@@ -133,10 +133,8 @@ static void assign(struct world *world)
 {
     struct agent_actions actions = {0};
     struct proto_assignment list[REPLICAS];
-    struct proto_assign message = {.incarnation = world->incarnation,
-                                   .index = world->index,
-                                   .node = BYTES_LITERAL("n1"),
-                                   .assignments = list};
+    struct proto_assign message = {
+        .incarnation = world->incarnation, .index = world->index, .node = BYTES_LITERAL("n1"), .assignments = list};
     for (size_t i = 0; i < REPLICAS; i++) {
         if (world->assigned[i] != 0) {
             list[message.assignments_count++] = (struct proto_assignment){.replica = bytes_of_text(names[i]),

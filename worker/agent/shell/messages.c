@@ -48,8 +48,7 @@ static void ask_next(struct shell *shell)
     shell->answered_us = loop_now_us(&shell->loop);
 }
 
-static void follow_hint(struct shell *shell, const struct shell_coordinator *from,
-                        const struct proto_not_leader *hint)
+static void follow_hint(struct shell *shell, const struct shell_coordinator *from, const struct proto_not_leader *hint)
 {
     if (from != &shell->coordinators[shell->leader]) {
         return; /* an old answer: we have moved on */
@@ -107,8 +106,8 @@ void shell_send_heartbeat(struct shell *shell)
     look_elsewhere(shell);
     inventory_read_memory(&shell->inventory);
     agent_heartbeat(&shell->agent, reports, &heartbeat);
-    uint64_t memory_bytes = shell->options.memory_mib > 0 ? (uint64_t)shell->options.memory_mib << 20
-                                                          : shell->inventory.memory_bytes;
+    uint64_t memory_bytes =
+        shell->options.memory_mib > 0 ? (uint64_t)shell->options.memory_mib << 20 : shell->inventory.memory_bytes;
     heartbeat.inventory = (struct proto_inventory){
         .cores = shell->agent.config.cores,
         .memory_bytes = memory_bytes,

@@ -152,23 +152,26 @@ static enum status spawn(struct shell *shell, const struct agent_engine *engine,
     char epoch[24], threads[24], pool[24], context[24], nice_text[24], listen[160];
     char *log_path = file_join(job, "engine.log");
     snprintf(listen, sizeof(listen), "tcp://%s:0", shell->options.host);
-    const char *argv[ENGINE_ARGS_MAX] = {shell->options.engine,
-                                         "--identity", shell->options.identity,
-                                         "--members", shell->options.members,
-                                         "--agent-endpoint", bus_server_endpoint(shell->server),
-                                         "--job", job,
-                                         "--listen", listen,
-                                         "--replica", running->replica,
-                                         "--epoch", number_text(epoch, sizeof(epoch), running->epoch),
-                                         "--model", running->path,
-                                         "--model-name", running->model,
-                                         "--threads", number_text(threads, sizeof(threads), running->threads),
-                                         "--nice", number_text(nice_text, sizeof(nice_text), (uint64_t)shell->options.engine_nice),
-                                         "--pool-tokens", number_text(pool, sizeof(pool), running->pool_tokens),
-                                         "--context", number_text(context, sizeof(context), running->context_tokens),
-                                         "--kv-type", running->kv_type[0] != '\0' ? running->kv_type : "f16"};
-    struct proc_config config = {
-        .argv = argv, .log_path = log_path, .new_session = true};
+    /* clang-format off */
+    const char *argv[ENGINE_ARGS_MAX] = {
+        shell->options.engine,
+        "--identity", shell->options.identity,
+        "--members", shell->options.members,
+        "--agent-endpoint", bus_server_endpoint(shell->server),
+        "--job", job,
+        "--listen", listen,
+        "--replica", running->replica,
+        "--epoch", number_text(epoch, sizeof(epoch), running->epoch),
+        "--model", running->path,
+        "--model-name", running->model,
+        "--threads", number_text(threads, sizeof(threads), running->threads),
+        "--nice", number_text(nice_text, sizeof(nice_text), (uint64_t)shell->options.engine_nice),
+        "--pool-tokens", number_text(pool, sizeof(pool), running->pool_tokens),
+        "--context", number_text(context, sizeof(context), running->context_tokens),
+        "--kv-type", running->kv_type[0] != '\0' ? running->kv_type : "f16",
+    };
+    /* clang-format on */
+    struct proc_config config = {.argv = argv, .log_path = log_path, .new_session = true};
     slot->proc = (struct proc){.context = slot, .exited = engine_exited};
     enum status status = proc_start(&shell->loop, &config, &slot->proc, error);
     mem_free(log_path);
@@ -211,8 +214,8 @@ static void stop_engine(struct shell *shell, const struct agent_engine *engine)
     struct error error;
     enum status status = STATUS_CLOSED;
     buf_init(&frame, SMALL_FILE_MAX);
-    LOG_I("agent", "engine_stop", "replica=%s epoch=%" PRIu64 " pid=%d", engine->running.replica,
-          engine->running.epoch, engine->pid);
+    LOG_I("agent", "engine_stop", "replica=%s epoch=%" PRIu64 " pid=%d", engine->running.replica, engine->running.epoch,
+          engine->pid);
     if (slot != NULL && slot->channel != 0 && proto_encode(&frame, PROTO_ENGINE_STOP, &stop, &error) == STATUS_OK) {
         status = bus_server_send(shell->server, slot->channel, buf_bytes(&frame));
     }

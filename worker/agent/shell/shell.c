@@ -27,8 +27,7 @@ static void tick_due(struct loop_timer *timer)
     shell_poll_adopted(shell);
     agent_tick(&shell->agent, now_us, &actions);
     shell_perform(shell, &actions);
-    if (shell->stopping &&
-        (shell->agent.engines_count == 0 || now_us - shell->stopping_since_us >= STOP_MAX_US)) {
+    if (shell->stopping && (shell->agent.engines_count == 0 || now_us - shell->stopping_since_us >= STOP_MAX_US)) {
         loop_stop(&shell->loop);
     }
 }

@@ -2,8 +2,8 @@
  * file. It translates, steps, performs; the core decides.
  *
  * Heartbeats go to the coordinator that is believed to lead; NOT_LEADER, a broken connection, or half a second without
- * an answer makes it look elsewhere. Engines report to the agent's own bus server, whose endpoint is kept over restarts, so that
- * living engines find a new agent by themselves. One thread. */
+ * an answer makes it look elsewhere. Engines report to the agent's own bus server, whose endpoint is kept over
+ * restarts, so that living engines find a new agent by themselves. One thread. */
 #ifndef SHOAL_WORKER_AGENT_SHELL_SHELL_H
 #define SHOAL_WORKER_AGENT_SHELL_SHELL_H
 
@@ -60,8 +60,8 @@ struct shell {
     struct bus_server *server;
     struct shell_coordinator coordinators[SHELL_COORDINATORS_MAX];
     size_t coordinators_count;
-    size_t leader;           /* index of the one believed to lead */
-    uint64_t answered_us;    /* when a coordinator last answered, or we last moved on */
+    size_t leader;        /* index of the one believed to lead */
+    uint64_t answered_us; /* when a coordinator last answered, or we last moved on */
     struct shell_engine engines[AGENT_ENGINES_MAX];
     struct agent agent;
     int lock; /* of the state folder: two agents of one node would each run every engine */
