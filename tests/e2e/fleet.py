@@ -44,7 +44,8 @@ class Fleet:
 
     def _write_keys(self):
         names = {"r1": "routers", "n1": "nodes"}
-        members = {"cluster_id": "00" * 16, "coordinators": [], "routers": [], "nodes": [], "operators": []}
+        absent = {"name": "c1", "endpoint": "tcp://127.0.0.1:1", "key": curve.keypair()[0], "raft_id": 1}
+        members = {"cluster_id": "00" * 16, "coordinators": [absent], "routers": [], "nodes": [], "operators": []}
         for name, role in names.items():
             public, secret = curve.keypair()
             path = self.folder / f"{name}.key"
