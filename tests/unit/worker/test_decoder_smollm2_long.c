@@ -112,8 +112,8 @@ static struct tally force(const struct golden_lines *lines, enum decoder_kv_type
 }
 
 /* The stated tolerance: equal up to the first margin below 0.4. Beyond that step, teacher-forced, at most the share of
- * llama.cpp's 8-bit arithmetic on the same prompts (2.5 %) differs, and with F32 keys and values, as in the reference, none
- * of them at a margin of 0.4 or more. (F16 ones add noise that the tolerance was not stated for: 0.424 once.) */
+ * llama.cpp's 8-bit arithmetic on the same prompts (2.5 %) differs, and with F32 keys and values, as in the reference,
+ * none of them at a margin of 0.4 or more. (F16 ones add noise that the tolerance was not stated for: 0.424 once.) */
 static void test_greedy_steps_equal_where_the_margin_is_clear(void **state)
 {
     (void)state;
