@@ -125,8 +125,11 @@ static void take_line(struct jsonl *jsonl, struct bytes line)
         status = map_put_u64(&jsonl->streams, entry->stream->handle, entry->stream);
     if (status == STATUS_OK)
         return;
-    error_prefix(&error, "line %llu", (unsigned long long)jsonl->lines);
-    run_stream_fail(entry->stream, error.text);
+    /* A syntax error says "line 1, column …" of the one line that it was given: the file's line takes that place. */
+    const char *text = strncmp(error.text, "line 1, ", 8) == 0 ? error.text + 8 : error.text;
+    struct error of_file = {0};
+    (void)error_set(&of_file, status, "line %llu: %s", (unsigned long long)jsonl->lines, text);
+    run_stream_fail(entry->stream, of_file.text);
     jsonl->failed = true;
 }
 

@@ -33,8 +33,8 @@ enum status model_open(const char *path, const struct model_options *options, st
         snprintf(desc->path, sizeof desc->path, "%s", path);
         model_id_of_path(path, desc->id, sizeof desc->id);
         status = load(path, options == NULL ? &defaults : options, desc, error);
-        if (status != STATUS_OK)
-            error_prefix(error, "%s", path);
+        if (status != STATUS_OK && (error == NULL || strstr(error->text, path) == NULL))
+            error_prefix(error, "%s", path); /* base/file names it by itself */
     }
     if (status != STATUS_OK) {
         model_close(desc);
