@@ -1,8 +1,8 @@
 /* cli/supervise: the restarting supervisor of `shoal up`: the laptop's stand-in for systemd.
  *
  * Starts the programs that <dir>/up.json asks for, one log each, and starts again what ends, with a back-off from 100
- * ms doubling to 5 s (coordinators and others exit on purpose when they can't trust themselves). What it started is in
- * <dir>/children.json, so that a new supervisor takes over living processes instead of starting them twice; one
+ * ms doubling to 1.6 s (coordinators and others exit on purpose when they can't trust themselves). What it started is
+ * in <dir>/children.json, so that a new supervisor takes over living processes instead of starting them twice; one
  * supervisor per folder (<dir>/lock). SIGTERM
  * ends all of it: routers and workers first, coordinators last, SIGKILL after ten seconds. */
 #include <dirent.h>
@@ -27,8 +27,8 @@ enum {
     CHILD_ARGS_MAX = 24,
     TICK_MS = 50,
     BACKOFF_FIRST_US = 100000,
-    BACKOFF_MAX_US = 5000000,
-    SETTLED_US = 10000000, /* a life of that length forgives earlier failures */
+    BACKOFF_MAX_US = 1600000, /* an agent is back before its node counts as down */
+    SETTLED_US = 10000000,    /* a life of that length forgives earlier failures */
     STOP_MAX_US = 10000000,
     CHILDREN_FILE_MAX = 64 << 10
 };

@@ -86,7 +86,7 @@ static bool jobs_equal(const struct agent_job *a, const struct agent_job *b)
            strcmp(a->kv_type, b->kv_type) == 0;
 }
 
-/* The back-off grows with every failure in a row and starts anew after a minute of life. */
+/* The back-off grows with every failure in a row and starts anew when an engine was ready for settled_after. */
 static uint64_t backoff_us(const struct agent *agent, const struct agent_engine *engine)
 {
     uint64_t wait_us = agent->config.backoff_first_us;
@@ -124,8 +124,7 @@ static void start(const struct agent *agent, struct agent_engine *engine, uint64
         engine->running.threads = threads_of(agent);
     }
     engine->epoch_highest = MAX_OF(engine->epoch_highest, engine->job.epoch);
-    engine->started_us = now_us;
-    engine->heard_us = 0;
+    engine->heard_us = engine->ready_us = 0;
     engine->adopted = false;
     engine->report = (struct proto_engine_report){0};
     draw_token(agent, engine, now_us);
@@ -152,13 +151,19 @@ static void note_reason(struct agent_engine *engine, const char *why)
     engine->report.reason = bytes_of_text(engine->report_reason);
 }
 
+/* An event's time may be read a little before the one that it is compared with: that is no eternity. */
+static uint64_t elapsed_us(uint64_t now_us, uint64_t since_us)
+{
+    return now_us > since_us ? now_us - since_us : 0;
+}
+
 /* One engine's next step as of now. True when the entry is to be forgotten. */
 static bool tick_engine(const struct agent *agent, struct agent_engine *engine, uint64_t now_us,
                         struct agent_actions *actions)
 {
     const struct agent_config *config = &agent->config;
     bool stale = !engine->wanted || !jobs_equal(&engine->job, &engine->running);
-    uint64_t in_phase_us = now_us - engine->phase_us;
+    uint64_t in_phase_us = elapsed_us(now_us, engine->phase_us);
     switch (engine->phase) {
     case AGENT_WAITING:
         if (!engine->wanted) {
@@ -187,7 +192,7 @@ static bool tick_engine(const struct agent *agent, struct agent_engine *engine, 
             stop(engine, now_us, actions);
         } else if (engine->report.state == PROTO_ENGINE_FAILED) {
             fence(engine, now_us, actions); /* it has said why; should it not end by itself, it ends now */
-        } else if (now_us - engine->heard_us >= config->silent_after_us) {
+        } else if (elapsed_us(now_us, engine->heard_us) >= config->silent_after_us) {
             note_reason(engine, "silent: stopped, hung or cut off");
             fence(engine, now_us, actions);
         }
@@ -355,7 +360,7 @@ void agent_exited(struct agent *agent, int pid, int exit_status, int signal_numb
     }
     note_exit(engine, exit_status, signal_number);
     bool on_purpose = engine->phase == AGENT_STOPPING;
-    bool lived = engine->heard_us != 0 && now_us - engine->started_us >= 60 * 1000000ull;
+    bool lived = engine->ready_us != 0 && elapsed_us(now_us, engine->ready_us) >= agent->config.settled_after_us;
     engine->failures = on_purpose || lived ? 0 : engine->failures + 1;
     engine->retry_us = now_us + (on_purpose ? 0 : lived ? agent->config.backoff_first_us : backoff_us(agent, engine));
     engine->pid = 0;
@@ -380,6 +385,9 @@ enum status agent_report(struct agent *agent, const struct proto_engine_state *s
         return STATUS_OK; /* last words, sent before the signal: the reason for it stands */
     }
     engine->heard_us = now_us;
+    if (state->report.state == PROTO_ENGINE_READY && engine->ready_us == 0) {
+        engine->ready_us = now_us;
+    }
     engine->report = state->report;
     set_text(engine->report_endpoint, sizeof(engine->report_endpoint), state->report.endpoint);
     set_text(engine->report_reason, sizeof(engine->report_reason), state->report.reason);

@@ -47,9 +47,9 @@ struct agent_engine {
     uint64_t start_ticks;
     uint8_t token[AGENT_TOKEN_BYTES];
     uint64_t epoch_highest;
-    uint64_t started_us, heard_us, phase_us;
-    uint64_t retry_us; /* WAITING: not before */
-    unsigned failures; /* in a row, for the back-off */
+    uint64_t heard_us, ready_us, phase_us; /* last report, first one that said ready (0: none), phase begun */
+    uint64_t retry_us;                     /* WAITING: not before */
+    unsigned failures;                     /* in a row, for the back-off */
     bool adopted;
     /* The engine's last report, its texts kept here. */
     struct proto_engine_report report;
@@ -64,6 +64,7 @@ struct agent_config {
     uint64_t silent_after_us;                  /* a live engine without a report for so long is fenced: 5 s */
     uint64_t start_grace_us;                   /* from start to the first report: 30 s */
     uint64_t stop_grace_us;                    /* from engine_stop to SIGKILL: 5 s */
+    uint64_t settled_after_us;                 /* ready for so long, an engine has earned a quick restart: 3 s */
     uint64_t backoff_first_us, backoff_max_us; /* 250 ms doubling to 30 s */
     uint8_t token_seed[32];                    /* secret; session tokens are derived from it */
 };

@@ -92,7 +92,6 @@ static bool load_engine(struct agent_engine *engine, const struct json *from, ui
         engine->start_ticks = start_ticks;
         engine->adopted = true;
         engine->phase = AGENT_STARTING; /* until it reports to us */
-        engine->started_us = now_us;
     }
     return true;
 }

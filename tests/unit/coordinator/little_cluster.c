@@ -34,6 +34,7 @@ static void open_agent(struct little_cluster *cluster, struct little_node *node)
                                   .silent_after_us = 5000000,
                                   .start_grace_us = 30000000,
                                   .stop_grace_us = 5000000,
+                                  .settled_after_us = 3000000,
                                   .backoff_first_us = 250000,
                                   .backoff_max_us = 30000000};
     struct error error;

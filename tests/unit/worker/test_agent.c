@@ -21,6 +21,7 @@ static const struct agent_config config = {.node = "n1",
                                            .silent_after_us = 5 * SECOND,
                                            .start_grace_us = 30 * SECOND,
                                            .stop_grace_us = 5 * SECOND,
+                                           .settled_after_us = 3000000,
                                            .backoff_first_us = 250000,
                                            .backoff_max_us = 30 * SECOND,
                                            .token_seed = {1, 2, 3}};
@@ -284,7 +285,13 @@ static void test_crashes_back_off_and_a_long_life_forgives(void **state)
         wait_us = wait_us * 2 < 30 * SECOND ? wait_us * 2 : 30 * SECOND;
     }
     report(&agent, engine, PROTO_ENGINE_READY, now_us);
-    now_us += 60 * SECOND;
+    agent_exited(&agent, 100, 1, 0, now_us + 3 * SECOND - 1, &actions); /* ready, but not for long */
+    now_us += 3 * SECOND + 30 * SECOND;
+    actions = ticked(&agent, now_us);
+    assert_int_equal(count_of(&actions, AGENT_START), 1);
+    agent_started(&agent, engine, 100, 1000, now_us, &actions);
+    report(&agent, engine, PROTO_ENGINE_READY, now_us);
+    now_us += 3 * SECOND;
     agent_exited(&agent, 100, 1, 0, now_us, &actions);
     actions = ticked(&agent, now_us + 250000);
     assert_int_equal(count_of(&actions, AGENT_START), 1);
@@ -343,6 +350,22 @@ static void test_silence_is_fenced(void **state)
     assert_int_equal(actions.count, 0);
     actions = ticked(&agent, 30 * SECOND);
     assert_int_equal(count_of(&actions, AGENT_KILL), 1);
+    agent_free(&agent);
+}
+
+static void test_a_tick_that_lags_fences_nobody(void **state)
+{
+    (void)state;
+    struct agent agent;
+    struct agent_actions actions;
+    agent_init(&agent, &config);
+    assign_one(&agent, 10, 10, SECOND, &actions);
+    agent_started(&agent, agent.engines[0], 100, 1000, SECOND, &actions);
+    actions = ticked(&agent, SECOND - 1);
+    assert_int_equal(actions.count, 0);
+    report(&agent, agent.engines[0], PROTO_ENGINE_READY, 2 * SECOND);
+    actions = ticked(&agent, 2 * SECOND - 1);
+    assert_int_equal(actions.count, 0);
     agent_free(&agent);
 }
 
@@ -539,6 +562,7 @@ int main(void)
         cmocka_unit_test(test_crashes_back_off_and_a_long_life_forgives),
         cmocka_unit_test(test_failure_is_reported_with_its_reason),
         cmocka_unit_test(test_silence_is_fenced),
+        cmocka_unit_test(test_a_tick_that_lags_fences_nobody),
         cmocka_unit_test(test_reports_of_strangers_are_denied),
         cmocka_unit_test(test_tokens_differ_between_starts),
         cmocka_unit_test(test_restarted_agent_adopts_without_a_word),

@@ -63,6 +63,7 @@ static struct agent_config config_of(uint64_t incarnation)
                                  .silent_after_us = 5000000,
                                  .start_grace_us = 30000000,
                                  .stop_grace_us = 5000000,
+                                 .settled_after_us = 3000000,
                                  .backoff_first_us = 250000,
                                  .backoff_max_us = 30000000};
 }

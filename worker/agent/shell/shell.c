@@ -23,8 +23,8 @@ static void tick_due(struct loop_timer *timer)
 {
     struct shell *shell = timer->context;
     struct agent_actions actions = {0};
+    shell_poll_adopted(shell); /* may start engines: the time of the tick is read behind it */
     uint64_t now_us = loop_now_us(&shell->loop);
-    shell_poll_adopted(shell);
     agent_tick(&shell->agent, now_us, &actions);
     shell_perform(shell, &actions);
     if (shell->stopping && (shell->agent.engines_count == 0 || now_us - shell->stopping_since_us >= STOP_MAX_US)) {
@@ -129,6 +129,7 @@ static enum status open_agent(struct shell *shell, struct error *error)
                                   .silent_after_us = 5000000,
                                   .start_grace_us = 30000000,
                                   .stop_grace_us = 5000000,
+                                  .settled_after_us = 3000000,
                                   .backoff_first_us = 250000,
                                   .backoff_max_us = 30000000};
     inventory_read(&shell->inventory);
