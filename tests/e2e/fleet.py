@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import hashlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -20,9 +21,16 @@ KEYS = {"default": "sk-test-default", "other": "sk-test-other"}
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below the range that the kernel deals to outgoing connections: one that is kept over an engine's death must
+    not be taken by somebody's dial meanwhile."""
+    while True:
+        port = random.randrange(20000, 30000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Fleet:
