@@ -3,8 +3,8 @@
  * Starts the programs that <dir>/up.json asks for, one log each, and starts again what ends, with a back-off from 100
  * ms doubling to 1.6 s (coordinators and others exit on purpose when they can't trust themselves). What it started is
  * in <dir>/children.json, so that a new supervisor takes over living processes instead of starting them twice; one
- * supervisor per folder (<dir>/lock). SIGTERM
- * ends all of it: routers and workers first, coordinators last, SIGKILL after ten seconds. */
+ * supervisor per folder (<dir>/lock). SIGTERM ends all of it: routers and workers first, coordinators last, SIGKILL
+ * after ten seconds. */
 #include <dirent.h>
 #include <inttypes.h>
 #include <signal.h>
