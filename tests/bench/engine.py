@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """engine: the engine beside llama.cpp on one model, in alternating runs; medians and bests of both, and their ratios.
 
-Usage: engine.py --model PATH [--bench build/release/bin/bench_engine] [--llama-python VENV/bin/python] [--threads 2]
-                 [--prefill 512] [--decode 128] [--runs 5]
+Usage: engine.py --model PATH [--shoal build/release/bin/shoal] [--bench build/release/bin/bench_engine]
+                 [--llama-python VENV/bin/python] [--threads 2] [--prefill 512] [--decode 128] [--runs 5]
 
-Without --llama-python only the engine is measured. The virtual environment: python3 -m venv VENV &&
+Measures `shoal run` as a user has it (--shoal, the default), or the bare decoder (--bench), which also prints its share of
+the machine's read bandwidth. Without --llama-python nothing is compared. The virtual environment: python3 -m venv VENV &&
 VENV/bin/pip install llama-cpp-python==0.3.36 (built natively from its source, about 4 minutes on two cores).
 """
 import argparse
@@ -23,6 +24,16 @@ def run_engine(options):
     return {key: float(value) for key, value in re.findall(r"(\w+)=([0-9.]+)(?=\s)", text)}
 
 
+def run_shoal(options):
+    """One request of plain ids through `shoal run`, greedy, end ids ignored; the rates are its own --stats."""
+    request = {"id": 0, "ids": [(i * 7919 + 13) % 49152 for i in range(options.prefill)], "max_tokens": options.decode}
+    text = subprocess.run([options.shoal, "run", options.model, "--jsonl", "--ignore-eos", "--stats", "--threads",
+                           str(options.threads)], input=json.dumps(request) + "\n", check=True, capture_output=True,
+                          text=True).stderr
+    rates = re.findall(r"(prefill|decode) \d+ tokens in [0-9.]+ s \(([0-9.]+) tok/s\)", text)
+    return {f"{what}_tok_s": float(rate) for what, rate in rates}
+
+
 def run_llama(options):
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "yardstick.py")
     text = subprocess.run([options.llama_python, script, options.model, str(options.threads), str(options.prefill),
@@ -38,7 +49,8 @@ def cpu_name():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--bench", default="build/release/bin/bench_engine")
+    parser.add_argument("--shoal", default="build/release/bin/shoal")
+    parser.add_argument("--bench")
     parser.add_argument("--llama-python")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prefill", type=int, default=512)
@@ -47,7 +59,7 @@ def main():
     options = parser.parse_args()
     engine, llama = [], []
     for _ in range(options.runs):
-        engine.append(run_engine(options))
+        engine.append(run_engine(options) if options.bench else run_shoal(options))
         if options.llama_python:
             llama.append(run_llama(options))
     print(f"cpu {cpu_name()}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
@@ -61,9 +73,10 @@ def main():
             line += (f"; llama.cpp median {statistics.median(theirs):.1f}, best {max(theirs):.1f}; ratio of medians "
                      f"{statistics.median(ours) / statistics.median(theirs):.2f}, of bests {max(ours) / max(theirs):.2f}")
         print(line)
-    print(f"decoder_open_ms median {statistics.median(run['decoder_open_ms'] for run in engine):.0f}, read GB/s "
-          f"{statistics.median(run['read_gb_s'] for run in engine):.1f}, decode's share of that bandwidth "
-          f"{statistics.median(run['decode_share_of_bandwidth'] for run in engine):.2f}")
+    if options.bench:
+        print(f"decoder_open_ms median {statistics.median(run['decoder_open_ms'] for run in engine):.0f}, read GB/s "
+              f"{statistics.median(run['read_gb_s'] for run in engine):.1f}, decode's share of that bandwidth "
+              f"{statistics.median(run['decode_share_of_bandwidth'] for run in engine):.2f}")
     return 0
 
 
