@@ -98,7 +98,7 @@ async def until(what, check, timeout=30):
 def streams_of(cluster):
     """{node: streams that the router counts on its replica}, from /metrics."""
     metrics = cluster.metrics()
-    return {node: metrics.get(f'shoal_replica_streams{{replica="{cluster.replica_on(node)}"}}', 0)
+    return {node: metrics.get(f'shoal_replica_own_streams{{replica="{cluster.replica_on(node)}"}}', 0)
             for node in ("n1", "n2")}
 
 
