@@ -121,8 +121,13 @@ class Fleet:
             return {}
 
     def wait_serving(self, count, timeout=60):
+        def serving():
+            failed = [name for name, process in self.processes.items() if (process.poll() or 0) > 0]
+            assert not failed, f"ended with an error: {failed}"
+            return self.health().get("replicas_serving") == count
+
         try:
-            wait_for(f"{count} serving replicas", lambda: self.health().get("replicas_serving") == count, timeout)
+            wait_for(f"{count} serving replicas", serving, timeout)
         except AssertionError as missing:
             raise AssertionError(f"{missing}\n{self.logs()}") from None
 
