@@ -103,10 +103,13 @@ def ctest(preset, prefix, selection, results, jobs=None):
     junit = os.path.join(ROOT, "build", preset, "ctest.xml")
     if os.path.exists(junit):
         os.remove(junit)
-    run(["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--no-tests=error",
-         "--test-output-size-passed", str(CTEST_OUTPUT_BYTES), "--test-output-size-failed", str(CTEST_OUTPUT_BYTES),
-         "--timeout", "900", "-j", str(jobs or os.cpu_count() or 1), "--output-junit", junit, *selection])
+    status = run(["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--no-tests=error",
+                  "--test-output-size-passed", str(CTEST_OUTPUT_BYTES), "--test-output-size-failed", str(CTEST_OUTPUT_BYTES),
+                  "--timeout", "900", "-j", str(jobs or os.cpu_count() or 1), "--output-junit", junit, *selection])
+    failed_before = len(results.failed)
     read_junit(junit, prefix, results)
+    if status != 0 and len(results.failed) == failed_before:
+        results.fail(prefix + "ctest", f"ended with {status}, although no test failed")
 
 
 def end_to_end(preset, prefix, marks, results, environment=None):
@@ -119,10 +122,9 @@ def end_to_end(preset, prefix, marks, results, environment=None):
     status = run([sys.executable, "-m", "pytest", "tests/e2e", "--junit-xml", junit, "-o", "junit_family=xunit1",
                   "--timeout=600", "--durations=10", "-p", "no:cacheprovider", "-ra", *(["-m", marks] if marks else [])],
                  env=environment)
-    if status == 5:  # nothing was collected
-        results.fail(prefix + "e2e", "pytest found no test")
-    else:
-        read_junit(junit, prefix, results)
+    read_junit(junit, prefix, results)
+    if status not in (0, 1):  # 1: some failed, which the file says; 2: interrupted, 5: no test found, …
+        results.fail(prefix + "e2e", f"pytest ended with {status}")
 
 
 def read_reports(folder, prefix, results):
