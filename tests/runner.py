@@ -104,7 +104,8 @@ def ctest(preset, prefix, selection, results, jobs=None):
     if os.path.exists(junit):
         os.remove(junit)
     status = run(["ctest", "--test-dir", f"build/{preset}", "--output-on-failure", "--no-tests=error",
-                  "--test-output-size-passed", str(CTEST_OUTPUT_BYTES), "--test-output-size-failed", str(CTEST_OUTPUT_BYTES),
+                  "--test-output-size-passed", str(CTEST_OUTPUT_BYTES),
+                  "--test-output-size-failed", str(CTEST_OUTPUT_BYTES),
                   "--timeout", "900", "-j", str(jobs or os.cpu_count() or 1), "--output-junit", junit, *selection])
     failed_before = len(results.failed)
     read_junit(junit, prefix, results)
