@@ -489,6 +489,7 @@ void fleet_print(const struct fleet *fleet, struct buf *out)
         {"shoal_replica_streams", "streams in the batch or waiting, of all routers", offsetof(struct replica, running)},
         {"shoal_replica_own_streams", "streams of this router there, as of now",
          offsetof(struct replica, streams_count)},
+        {"shoal_replica_own_begun", "… that have a token already", offsetof(struct replica, streams_begun)},
         {"shoal_replica_queued_tokens", "prompt tokens still to compute", offsetof(struct replica, queued_tokens)},
         {"shoal_replica_blocks", "KV blocks of the pool", offsetof(struct replica, blocks_total)},
         {"shoal_replica_blocks_used", "KV blocks that streams hold", offsetof(struct replica, blocks_used)},

@@ -30,6 +30,7 @@ struct replica {
     struct list node;    /* in fleet.replicas */
     struct list streams; /* of this router, running there */
     size_t streams_count;
+    uint64_t streams_begun; /* of them, those with a token; counted when metrics are printed */
     enum replica_state state;
     uint64_t link; /* 0: none */
     char name[129];

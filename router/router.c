@@ -340,6 +340,7 @@ static void answer_metrics(struct router *router, uint64_t number, struct buf *b
     metric_set(router->metrics.serving, (double)fleet_serving(&router->fleet, NULL));
     metric_set(router->metrics.view_index, (double)router_view_index(router));
     metrics_print(router->config.metrics, body);
+    streams_count_begun(router);
     fleet_print(&router->fleet, body);
     answer_body(router, number, "text/plain; version=0.0.4", body);
 }

@@ -58,6 +58,7 @@ void streams_finished(struct router *router, struct replica *replica, const stru
 void streams_refused(struct router *router, struct replica *replica, const struct proto_refused *message);
 void streams_replica_lost(void *router, struct replica *replica, const char *why);
 void streams_place_waiting(struct router *router); /* a replica opened */
+void streams_count_begun(struct router *router);   /* sets streams_begun of every replica that has streams */
 void streams_tick(struct router *router);
 void streams_end_all(struct router *router);
 

@@ -281,6 +281,19 @@ void streams_replica_lost(void *context, struct replica *replica, const char *wh
     }
 }
 
+void streams_count_begun(struct router *router)
+{
+    LIST_FOR_EACH (node, &router->fleet.replicas) {
+        LIST_ENTRY(node, struct replica, node)->streams_begun = 0;
+    }
+    LIST_FOR_EACH (node, &router->streams) {
+        const struct stream *stream = LIST_ENTRY(node, struct stream, node);
+        if (stream->replica != NULL && stream_new_tokens(stream) > 0) {
+            stream->replica->streams_begun++;
+        }
+    }
+}
+
 void streams_place_waiting(struct router *router)
 {
     LIST_FOR_EACH (node, &router->streams) {
