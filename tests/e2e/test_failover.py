@@ -38,12 +38,14 @@ def cluster(tmp_path_factory, tiny):
     cluster.down()
 
 
-def requests_of(cluster, count=STREAMS, max_tokens=600):
-    """Half greedy, half sampled with a seed; prompts of different lengths, some of which share a prefix."""
+def requests_of(cluster, count=STREAMS, max_tokens=160):
+    """Half greedy, half sampled with a seed; prompts of different lengths, some of which share a prefix. Every fifth ends
+    when the model says so, the others go on to max_tokens, so that most of them are under way at the same time."""
     for i in range(count):
         text = f"Story {i % 7} of the small fish: " + "they swim together. " * (i % 5)
         yield {"model": cluster.model_name, "prompt": text, "max_tokens": max_tokens, "stream": True,
-               "temperature": 0 if i % 2 == 0 else 0.9, "seed": 1000 + i}
+               "temperature": 0 if i % 2 == 0 else 0.9, "seed": 1000 + i,
+               "extra_body": {"ignore_eos": i % 5 != 0}}
 
 
 class Run:
